@@ -1,0 +1,352 @@
+"""The durable log: numbered updates of each document, in the order they were committed.
+
+Keeps the promise of ``collab.log.Log``. The statements here are written for the driver (``?`` marks) and
+go past SQLAlchemy's compiler, which costs more than the insert itself; everything colder uses the tables.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import count
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, insert, select, update
+
+from collab.errors import CorruptLog, DocumentDeleted
+from collab.log import Actor, Batch, DocumentGone, Entry, Loaded, Origin
+from storage.database import Database, FatalStorageError
+from storage.models import actors, documents, snapshot_checksum, snapshots, update_checksum
+
+PAGE = 4096  # rows a query: on PostgreSQL the event loop turns between two pages
+NAMES = 10_000  # names a query; both databases take about 32,000 parameters
+ACTORS_KNOWN = 50_000  # then forgotten all at once: looking one up again costs 10 µs
+
+_FIND = """
+SELECT d.name, d.key, d.epoch, d.deleted_at,
+       coalesce((SELECT max(u.seq) FROM updates u WHERE u.document = d.key), 0)
+FROM documents d WHERE d.name IN ({})"""
+_INSERT = """
+INSERT INTO updates (document, seq, actor, client, received, origin, data, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+_TAIL = """
+SELECT document, seq, actor, client, received, origin, data, checksum
+FROM updates WHERE document = ? AND seq > ? ORDER BY seq LIMIT ?"""
+_SNAPSHOTS = """
+SELECT document, epoch, seq, made_at, data, checksum FROM snapshots WHERE document = ? ORDER BY seq DESC"""
+_ACTORS = "SELECT key, id, kind, name FROM actors WHERE key IN ({})"
+_DROP_OLDER = "DELETE FROM snapshots WHERE document = ? AND seq < ?"
+
+log = logging.getLogger(__name__)
+
+
+class _Found(NamedTuple):
+    key: int
+    epoch: int
+    deleted_at: int | None
+    head: int
+
+
+class _Row(NamedTuple):
+    """A checked row of ``updates``."""
+
+    seq: int
+    actor: int
+    client: int
+    received: int
+    origin: int
+    data: bytes
+
+
+class UpdateLog:
+    """The log of every document in one database. See ``collab.log.Log`` for what is promised."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._actors: dict[Actor, int] = {}  # only what is committed
+
+    async def load(self, document: str) -> Loaded:
+        """The latest snapshot and the updates after it, each checked. A damaged snapshot is reported and
+        passed over, the log being the truth; a damaged log is refused.
+
+        Raises DocumentDeleted, CorruptLog, StorageUnavailable.
+        """
+
+        def work(connection: Connection) -> Loaded:
+            found = _find_living(connection, document)
+            if found is None:
+                return Loaded(epoch=1, base_seq=0, base=b"", tail=())
+            base_seq, base = _latest_snapshot(connection, document, found)
+            tail = [row.data for row in _rows(connection, document, found.key, after=base_seq)]
+            return Loaded(found.epoch, base_seq, base, tail)
+
+        return await self._database.read(work)
+
+    async def append(self, batches: Sequence[Batch]) -> None:
+        """Make all entries durable in one transaction, or none. Entries that are stored already are
+        compared, not stored again. A batch of a deleted or reset document is left out.
+
+        Raises StorageUnavailable, DocumentGone (after the others were committed), FatalStorageError (a
+        gap, or another entry under the same seq: somebody else writes this log).
+        """
+        known = self._actors  # read by the writer, changed only here, after a commit
+
+        def work(connection: Connection) -> tuple[list[str], dict[Actor, int]]:
+            found = _find(connection, {batch.document for batch in batches})
+            met: dict[Actor, int] = {}
+            gone: list[str] = []
+            rows: list[tuple[int, int, int, int, int, int, bytes, int]] = []
+            for batch in batches:
+                state = found.get(batch.document)
+                if state is None and batch.epoch == 1:
+                    state = _create(connection, batch)
+                if state is None or state.epoch != batch.epoch or state.deleted_at is not None:
+                    gone.append(batch.document)
+                    continue
+                key, head = state.key, state.head
+                _refuse_gaps(batch, head)
+                stored = head - batch.entries[0].seq + 1
+                if stored > 0:
+                    _compare(connection, batch, key, batch.entries[:stored])
+                for seq, actor, client, received, origin, data in batch.entries[max(stored, 0) :]:
+                    by = known.get(actor) or met.get(actor)
+                    if by is None:
+                        by = met[actor] = _actor_key(connection, actor)
+                    checksum = update_checksum(key, seq, by, client, received, origin, data)
+                    rows.append((key, seq, by, client, received, int(origin), data, checksum))
+                    head = seq
+                found[batch.document] = state._replace(head=head)
+            if rows:
+                _run(connection, _INSERT, rows)
+            return gone, met
+
+        gone, met = await self._database.write(work)
+        if met:
+            if len(known) + len(met) > ACTORS_KNOWN:
+                self._actors = known = {}
+            known.update(met)
+        if gone:
+            raise DocumentGone(gone)
+
+    async def snapshot(self, document: str, epoch: int, seq: int, data: bytes) -> None:
+        """Store the full state as of ``seq`` and drop older snapshots, in one transaction. Nothing is
+        done when one as new is there and sound. The log stays.
+
+        Raises DocumentGone, CorruptLog (``seq`` is beyond the log's head), StorageUnavailable.
+        """
+        made_at = time.time_ns() // 1000
+
+        def work(connection: Connection) -> None:
+            found = _find(connection, {document}).get(document)
+            if found is None or found.epoch != epoch or found.deleted_at is not None:
+                raise DocumentGone([document])
+            if seq > found.head:
+                raise CorruptLog(f"snapshot of {document!r} at {seq}, but its log ends at {found.head}")
+            for row in _run(connection, _SNAPSHOTS, (found.key,)):
+                if row[2] >= seq and _snapshot_is_sound(row, found):
+                    return
+                # Unsound, so worth nothing; and it may be in the way of the new one.
+                if row[2] >= seq:
+                    _run(connection, "DELETE FROM snapshots WHERE document = ? AND seq = ?", tuple(row[:3:2]))
+            checksum = snapshot_checksum(found.key, epoch, seq, made_at, data)
+            connection.execute(
+                insert(snapshots).values(
+                    document=found.key, epoch=epoch, seq=seq, made_at=made_at, data=data, checksum=checksum
+                )
+            )
+            _run(connection, _DROP_OLDER, (found.key, seq))
+
+        await self._database.write(work)
+
+    async def entries(self, document: str, after: int, limit: int) -> list[Entry]:
+        """Up to ``limit`` entries with a seq greater than ``after``, in order, with their actors.
+        Of a document that nobody has made, none.
+
+        Raises DocumentDeleted, CorruptLog, StorageUnavailable.
+        """
+
+        def work(connection: Connection) -> list[Entry]:
+            found = _find_living(connection, document)
+            if found is None:
+                return []
+            rows = list(_rows(connection, document, found.key, after, limit))
+            people = _actors_of(connection, {row.actor for row in rows})
+            try:
+                return [Entry(row[0], people[row[1]], row[2], row[3], Origin(row[4]), row[5]) for row in rows]
+            except (KeyError, ValueError) as error:
+                raise CorruptLog(f"the log of {document!r} has an unknown actor or origin: {error}") from None
+
+        return await self._database.read(work)
+
+    async def verify(self, document: str) -> None:
+        """Read all that is stored of a document, deleted or not, and check it: every entry, its actor,
+        every snapshot.
+
+        Raises CorruptLog naming the first thing that is wrong, StorageUnavailable.
+        """
+
+        def work(connection: Connection) -> None:
+            found = _find(connection, {document}).get(document)
+            if found is None:
+                return
+            seen: set[int] = set()
+            for row in _rows(connection, document, found.key, after=0):
+                seen.add(row.actor)
+                if row.origin not in Origin.__members__.values():
+                    raise CorruptLog(f"entry {row.seq} of {document!r} has an unknown origin {row.origin}")
+            if missing := seen - _actors_of(connection, seen).keys():
+                raise CorruptLog(f"the log of {document!r} names an unknown actor: {min(missing)}")
+            for snapshot in _run(connection, _SNAPSHOTS, (found.key,)):
+                if not _snapshot_is_sound(snapshot, found):
+                    raise CorruptLog(f"the snapshot of {document!r} at {snapshot[2]} is damaged")
+
+        await self._database.read(work)
+
+
+# --- reading -----------------------------------------------------------------------------------------
+
+
+def _find(connection: Connection, names: set[str]) -> dict[str, _Found]:
+    found: dict[str, _Found] = {}
+    ordered = list(names)
+    for start in range(0, len(ordered), NAMES):
+        some = ordered[start : start + NAMES]
+        for name, *state in _run(connection, _FIND.format(_marks(len(some))), tuple(some)):
+            found[name] = _Found(*state)
+    return found
+
+
+def _find_living(connection: Connection, document: str) -> _Found | None:
+    found = _find(connection, {document}).get(document)
+    if found is not None and found.deleted_at is not None:
+        raise DocumentDeleted(f"{document!r} was deleted")
+    return found
+
+
+def _rows(
+    connection: Connection, document: str, key: int, after: int, limit: int | None = None
+) -> Iterator[_Row]:
+    """The checked rows after ``after``, page by page."""
+    expected = after + 1
+    while limit is None or limit > 0:
+        size = PAGE if limit is None else min(PAGE, limit)
+        page = _run(connection, _TAIL, (key, expected - 1, size)).fetchall()
+        for of, seq, actor, client, received, origin, data, checksum in page:
+            if seq != expected:
+                raise CorruptLog(f"entry {expected} of {document!r} is missing; the next one is {seq}")
+            try:
+                sound = update_checksum(of, seq, actor, client, received, origin, data) == checksum
+            except (struct.error, TypeError):  # SQLite lets a column hold anything
+                sound = False
+            if not sound:
+                raise CorruptLog(f"entry {seq} of {document!r} does not match its checksum")
+            yield _Row(seq, actor, client, received, origin, data)
+            expected += 1
+        if len(page) < size:
+            return
+        if limit is not None:
+            limit -= size
+
+
+def _latest_snapshot(connection: Connection, document: str, found: _Found) -> tuple[int, bytes]:
+    """Seq and bytes of the newest sound snapshot; (0, b"") when there is none."""
+    for row in _run(connection, _SNAPSHOTS, (found.key,)):
+        if _snapshot_is_sound(row, found):
+            return row[2], row[4]
+        log.error("the snapshot of %r at %s is damaged, passing it over", document, row[2])
+    return 0, b""
+
+
+def _snapshot_is_sound(row: Any, found: _Found) -> bool:
+    """Whole, of this epoch, and not beyond the log."""
+    key, epoch, seq, made_at, data, checksum = row
+    try:
+        whole: bool = snapshot_checksum(key, epoch, seq, made_at, data) == checksum
+    except (struct.error, TypeError):
+        return False
+    return whole and epoch == found.epoch and seq <= found.head
+
+
+def _actors_of(connection: Connection, keys: set[int]) -> dict[int, Actor]:
+    people: dict[int, Actor] = {}
+    ordered = list(keys)
+    for start in range(0, len(ordered), NAMES):
+        some = ordered[start : start + NAMES]
+        for key, *actor in _run(connection, _ACTORS.format(_marks(len(some))), tuple(some)):
+            people[key] = Actor(*actor)
+    return people
+
+
+# --- writing -----------------------------------------------------------------------------------------
+
+
+def _create(connection: Connection, batch: Batch) -> _Found:
+    made = connection.execute(
+        insert(documents)
+        .values(name=batch.document, title="", epoch=1, created_at=batch.entries[0].received)
+        .returning(documents.c.key)
+    )
+    return _Found(made.scalar_one(), 1, None, 0)
+
+
+def _refuse_gaps(batch: Batch, head: int) -> None:
+    first = batch.entries[0].seq
+    if first > head + 1:
+        raise FatalStorageError(f"{batch.document!r} ends at {head}; entry {first} would leave a gap")
+    for expected, entry in zip(count(first), batch.entries, strict=False):
+        if entry.seq != expected:
+            raise FatalStorageError(f"entries of {batch.document!r} skip from {expected - 1} to {entry.seq}")
+
+
+def _compare(connection: Connection, batch: Batch, key: int, entries: Sequence[Entry]) -> None:
+    """The outcome of an earlier append was not known; it must have stored these very entries."""
+    stored = list(_rows(connection, batch.document, key, entries[0].seq - 1, len(entries)))
+    people = _actors_of(connection, {row.actor for row in stored})
+    for entry, row in zip(entries, stored, strict=True):
+        if (entry.actor.id, *entry[2:]) != (people[row.actor].id, *row[2:]):
+            raise FatalStorageError(
+                f"entry {entry.seq} of {batch.document!r} is stored already, and is another one: "
+                "somebody else writes this log"
+            )
+
+
+def _actor_key(connection: Connection, actor: Actor) -> int:
+    row = connection.execute(
+        select(actors.c.key, actors.c.kind, actors.c.name).where(actors.c.id == actor.id)
+    ).one_or_none()
+    if row is None:
+        made = connection.execute(
+            insert(actors).values(id=actor.id, kind=actor.kind, name=actor.name).returning(actors.c.key)
+        )
+        return int(made.scalar_one())
+    if (row.kind, row.name) != (actor.kind, actor.name):
+        connection.execute(
+            update(actors).where(actors.c.key == row.key).values(kind=actor.kind, name=actor.name)
+        )
+    return int(row.key)
+
+
+# --- driver statements -------------------------------------------------------------------------------
+
+
+def _run(connection: Connection, statement: str, parameters: Any) -> Any:
+    """The driver's cursor on SQLite, SQLAlchemy's result elsewhere; one row or a list of them."""
+    if connection.dialect.name == "sqlite":
+        # SQLAlchemy's bookkeeping would take longer than all of SQLite's work on a row.
+        driver: Any = connection.connection.driver_connection
+        return (driver.executemany if isinstance(parameters, list) else driver.execute)(statement, parameters)
+    return connection.exec_driver_sql(_numbered(statement), parameters)
+
+
+@lru_cache(maxsize=256)
+def _numbered(statement: str) -> str:
+    """``?`` marks as asyncpg wants them: $1, $2, ..."""
+    parts = statement.split("?")
+    return "".join(part + (f"${n}" if n < len(parts) else "") for n, part in enumerate(parts, 1))
+
+
+def _marks(size: int) -> str:
+    return ", ".join("?" * size)

@@ -1,0 +1,90 @@
+"""The tables. Times are integer microseconds since the epoch, UTC; numbers of things are never reused.
+
+Every row of the log and every snapshot carries a CRC-32 over all its other fields, so that a flipped bit
+or an edited row is found before it is served: integers as little-endian int64 in column order, then the
+bytes. ``update_checksum`` and ``snapshot_checksum`` are that definition.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from zlib import crc32
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("title", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+)
+
+actors = Table(
+    "actors",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+)
+
+# The primary key is the table (WITHOUT ROWID): a document's tail lies in one piece, in order.
+updates = Table(
+    "updates",
+    metadata,
+    Column("document", ForeignKey("documents.key"), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("actor", ForeignKey("actors.key"), nullable=False),
+    Column("client", BigInteger, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("origin", SmallInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("checksum", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("document", ForeignKey("documents.key"), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("checksum", BigInteger, nullable=False),
+)
+
+_update_head = Struct("<6q").pack
+_snapshot_head = Struct("<4q").pack
+
+
+def update_checksum(
+    document: int, seq: int, actor: int, client: int, received: int, origin: int, data: bytes
+) -> int:
+    return crc32(data, crc32(_update_head(document, seq, actor, client, received, origin)))
+
+
+def snapshot_checksum(document: int, epoch: int, seq: int, made_at: int, data: bytes) -> int:
+    return crc32(data, crc32(_snapshot_head(document, epoch, seq, made_at)))
