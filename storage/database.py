@@ -29,7 +29,7 @@ READERS = 4  # threads or connections; loads are short and single-flight a docum
 BUSY_TIMEOUT = 5_000  # ms; only a backup tool or the sqlite3 shell can make the writer wait
 WAL_KEPT = 16 << 20  # bytes; a WAL that a slow reader made longer is cut back to this
 LOCK_KEY = 0x436F6C6C6162  # "Collab": the advisory lock, one in each PostgreSQL database
-LOCK_PATIENCE = 3.0  # seconds; a connection of ours that was cut may live on in the server for a moment
+LOCK_PATIENCE = 1.0  # seconds; a connection of ours that was cut may live on in the server for a moment
 
 # SQLite result codes that trying again cannot change.
 STATEMENT_FAULTS = (
@@ -45,10 +45,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class DatabaseInUse(CollabError):
+class DatabaseInUse(StorageUnavailable):
     """Another Collab server has this database. Two would number the same documents twice."""
 
-    status = 503
     code = "database-in-use"
 
 

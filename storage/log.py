@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, insert, select, update
 
 from collab.errors import CorruptLog, DocumentDeleted
-from collab.log import Actor, Batch, DocumentGone, Entry, Loaded, Origin
+from collab.log import Actor, Batch, DocumentGone, Entry, Loaded, Log, Origin
 from storage.database import Database, FatalStorageError
 from storage.models import actors, documents, snapshot_checksum, snapshots, update_checksum
 
@@ -61,7 +61,7 @@ class _Row(NamedTuple):
     data: bytes
 
 
-class UpdateLog:
+class UpdateLog(Log):
     """The log of every document in one database. See ``collab.log.Log`` for what is promised."""
 
     def __init__(self, database: Database) -> None:

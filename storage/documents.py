@@ -1,0 +1,190 @@
+"""The list of documents: make, find, list, rename, delete. What is in them is the log's business."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, insert, or_, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+
+from collab.errors import DocumentDeleted, DocumentExists, DocumentNotFound, InvalidRequest
+from storage.database import Database
+from storage.models import documents, updates
+
+MAX_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as the list shows it. ``updated_at`` is when its last entry was received, or else when it
+    was made; ``head`` is that entry's seq, 0 when there is none. Times are UTC."""
+
+    name: str
+    title: str
+    epoch: int
+    head: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some documents, and the cursor that continues after them (None at the end)."""
+
+    documents: list[Document]
+    cursor: str | None
+
+
+class Documents:
+    """The documents of one database. Names are taken as they are: check them before."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, name: str, title: str) -> Document:
+        """Make an empty document. Raises DocumentExists (also when it was deleted), StorageUnavailable."""
+        now = _now()
+
+        def work(connection: Connection) -> None:
+            connection.execute(insert(documents).values(name=name, title=title, epoch=1, created_at=now))
+
+        try:
+            await self._database.write(work)
+        except IntegrityError:
+            raise DocumentExists(f"there is a document named {name!r} already") from None
+        return Document(name, title, 1, 0, _time(now), _time(now))
+
+    async def get(self, name: str) -> Document:
+        """Raises DocumentNotFound, DocumentDeleted, StorageUnavailable."""
+
+        def work(connection: Connection) -> Document:
+            _living(connection, name)
+            return _document(connection.execute(_described().where(documents.c.name == name)).one())
+
+        return await self._database.read(work)
+
+    async def rename(self, name: str, title: str) -> Document:
+        """Give it another title; the name stays. Raises DocumentNotFound, DocumentDeleted."""
+
+        def work(connection: Connection) -> Document:
+            key = _living(connection, name)
+            connection.execute(update(documents).where(documents.c.key == key).values(title=title))
+            return _document(connection.execute(_described().where(documents.c.key == key)).one())
+
+        return await self._database.write(work)
+
+    async def delete(self, name: str) -> None:
+        """Hide it and refuse further appends; nothing is thrown away. Raises DocumentNotFound,
+        DocumentDeleted (already)."""
+        now = _now()
+
+        def work(connection: Connection) -> None:
+            key = _living(connection, name)
+            connection.execute(update(documents).where(documents.c.key == key).values(deleted_at=now))
+
+        await self._database.write(work)
+
+    async def undelete(self, name: str) -> None:
+        """Bring it back as it was; of one that is not deleted, nothing. Raises DocumentNotFound."""
+
+        def work(connection: Connection) -> None:
+            named = update(documents).where(documents.c.name == name).values(deleted_at=None)
+            if connection.execute(named).rowcount == 0:
+                raise DocumentNotFound(f"there is no document named {name!r}")
+
+        await self._database.write(work)
+
+    async def list(self, limit: int, cursor: str | None = None, query: str | None = None) -> Page:
+        """Living documents, newest change first; with ``query`` those whose name or title contains it.
+        One that changes between two pages moves to the front and is not shown twice.
+
+        Raises InvalidRequest (a cursor that is not ours, a limit outside 1..1000), StorageUnavailable.
+        """
+        if not 1 <= limit <= MAX_LIMIT:
+            raise InvalidRequest(f"limit must be between 1 and {MAX_LIMIT}")
+        changed = _updated_at().label("changed")
+        found = select(documents.c.key, changed).where(documents.c.deleted_at.is_(None))
+        if query:
+            found = found.where(
+                or_(
+                    documents.c.name.icontains(query, autoescape=True),
+                    documents.c.title.icontains(query, autoescape=True),
+                )
+            )
+        inner = found.subquery()
+        page = select(inner.c.key, inner.c.changed)
+        if cursor is not None:
+            page = page.where(tuple_(inner.c.changed, inner.c.key) < tuple_(*_read_cursor(cursor)))
+        page = page.order_by(inner.c.changed.desc(), inner.c.key.desc()).limit(limit + 1)
+
+        def work(connection: Connection) -> Page:
+            rows = connection.execute(page).all()
+            keys = [row.key for row in rows[:limit]]
+            described = {
+                row.key: _document(row)
+                for row in connection.execute(_described().where(documents.c.key.in_(keys)))
+            }
+            more = len(rows) > limit
+            end = _write_cursor(rows[limit - 1].changed, rows[limit - 1].key) if more else None
+            return Page([described[key] for key in keys], end)
+
+        return await self._database.read(work)
+
+
+def _living(connection: Connection, name: str) -> int:
+    row = connection.execute(
+        select(documents.c.key, documents.c.deleted_at).where(documents.c.name == name)
+    ).one_or_none()
+    if row is None:
+        raise DocumentNotFound(f"there is no document named {name!r}")
+    if row.deleted_at is not None:
+        raise DocumentDeleted(f"{name!r} was deleted")
+    return int(row.key)
+
+
+def _updated_at() -> Any:
+    # One step into the primary key for each document; nothing to write at each commit.
+    last = (
+        select(updates.c.received)
+        .where(updates.c.document == documents.c.key)
+        .order_by(updates.c.seq.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return func.coalesce(last, documents.c.created_at)
+
+
+def _described() -> Select[*tuple[Any, ...]]:
+    head = select(func.max(updates.c.seq)).where(updates.c.document == documents.c.key).scalar_subquery()
+    return select(documents, func.coalesce(head, 0).label("head"), _updated_at().label("updated_at"))
+
+
+def _document(row: Any) -> Document:
+    return Document(row.name, row.title, row.epoch, row.head, _time(row.created_at), _time(row.updated_at))
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _time(microseconds: int) -> datetime:
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+def _write_cursor(changed: int, key: int) -> str:
+    return base64.urlsafe_b64encode(struct.pack("<qi", changed, key)).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[int, int]:
+    try:
+        changed, key = struct.unpack("<qi", base64.urlsafe_b64decode(cursor.encode("ascii")))
+    except (binascii.Error, UnicodeEncodeError, struct.error) as error:
+        raise InvalidRequest("this cursor was not made by Collab") from error
+    return changed, key

@@ -1,0 +1,106 @@
+import asyncio
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from collab.errors import StorageUnavailable
+from storage.database import Database, DatabaseInUse
+from storage.migrations import DatabaseTooNew, migrate
+from storage.models import metadata
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_migrated_schema_is_the_schema_of_the_models(database):
+    def differences(connection):
+        options = {"compare_type": True, "compare_server_default": True}
+        return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+
+    assert await database.read(differences) == []
+
+
+async def test_migrated_tables_of_sqlite_are_declared_as_in_the_models(sqlite_url, tmp_path):
+    """What compare_metadata does not see: WITHOUT ROWID, the order of the primary key."""
+
+    def declared(connection):
+        rows = connection.execute(
+            text("SELECT name, sql FROM sqlite_schema WHERE tbl_name != 'alembic_version'")
+        )
+        return {name: sql and "".join(sql.split()) for name, sql in rows}
+
+    await migrate(sqlite_url)
+    migrated = await Database.open(sqlite_url)
+    modelled = await Database.open(f"sqlite:///{tmp_path}/models.db")
+    await modelled.write(metadata.create_all)
+    try:
+        assert await migrated.read(declared) == await modelled.read(declared)
+    finally:
+        await migrated.close()
+        await modelled.close()
+
+
+async def test_migrating_again_changes_nothing(url):
+    await migrate(url)
+    await migrate(url)
+
+
+async def test_database_from_the_future_is_refused_and_left_alone(url):
+    await migrate(url)
+    database = await Database.open(url)
+    await database.write(
+        lambda c: c.execute(text("UPDATE alembic_version SET version_num = '9999'")).rowcount
+    )
+    await database.close()
+    with pytest.raises(DatabaseTooNew, match="version 9999.*upgrade Collab"):
+        await migrate(url)
+    database = await Database.open(url)
+    version = text("SELECT version_num FROM alembic_version")
+    assert await database.read(lambda c: c.execute(version).scalar_one()) == "9999"
+    await database.close()
+
+
+async def test_processes_that_migrate_at_once_take_turns(postgresql_url):
+    await asyncio.gather(*(migrate(postgresql_url) for _ in range(5)))
+
+
+async def test_sqlite_is_not_migrated_under_a_running_server(sqlite_url):
+    await migrate(sqlite_url)
+    database = await Database.open(sqlite_url)
+    with pytest.raises(DatabaseInUse):
+        await migrate(sqlite_url)
+    await database.close()
+    await migrate(sqlite_url)
+
+
+async def test_data_directory_is_made_for_its_owner_only(sqlite_url, tmp_path):
+    await migrate(sqlite_url)
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+async def test_data_directory_that_cannot_be_made_says_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageUnavailable, match=r"cannot write in .*file.*choose another directory"):
+        await migrate(f"sqlite:///{tmp_path}/file/collab.db")
+
+
+async def test_postgresql_that_is_not_there_is_unavailable():
+    with pytest.raises(StorageUnavailable):
+        await migrate("postgresql://nobody@127.0.0.1:1/nothing")
+
+
+def test_own_migrations_do_not_hide_the_installed_alembic():
+    root = Path(importlib.import_module("storage").__file__).parent.parent
+    found = subprocess.run(
+        [sys.executable, "-c", "import alembic; print(alembic.__file__)"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "site-packages" in found
