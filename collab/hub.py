@@ -1,0 +1,406 @@
+"""This process's rooms: open, commit, tell, compact, evict.
+
+The hub is the thin part that waits: for the log. What is decided is decided in ``Room``. One commit
+takes what waits in every room; while it is under way, new updates gather. That is the batching clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from collab import document, protocol, update
+from collab.errors import (
+    CollabError,
+    CorruptLog,
+    DocumentDeleted,
+    Overloaded,
+    RoomFailed,
+    ShuttingDown,
+    StorageUnavailable,
+)
+from collab.log import Batch, DocumentGone, Log
+from collab.room import Room
+from collab.session import Session
+from collab.stats import Stats
+
+PRESENCE_INTERVAL = 0.03  # seconds over which presence is gathered
+PRESENCE_PER_SESSION = 0.0005  # and more in large rooms, where each flush costs more
+PRESENCE_SLOWEST = 0.25
+TICK = 1.0  # seconds between looks at idle rooms
+SWEEP_TICKS = 10  # a quiet socket hears something every 10-20 s; clients give up after 30
+RETRY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries of a failing commit; then the last
+WORTH_STORING = 4096  # bytes of tail for which a closing room writes a snapshot first
+
+PIECE = 64 << 10  # bytes of a large update taken at a time, about 10 ms of work
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the hub; docs/operations.md explains each."""
+
+    idle_seconds: float = 30.0  # an empty room stays loaded so long
+    memory_bytes: int = 1 << 30  # estimated for all rooms together
+    commit_patience: float = 10.0  # seconds of failing commits before clients are sent away
+
+
+class Hub:
+    """Rooms by name over one log. ``run`` must be running for a room to open or commit."""
+
+    def __init__(self, log: Log, limits: Limits | None = None) -> None:
+        self.stats = Stats()
+        self.rooms: dict[str, Room] = {}
+        self.limits = limits or Limits()
+        self.closing = False
+        self._log = log
+        self._tasks: asyncio.TaskGroup | None = None
+        self._loading: dict[str, asyncio.Task[Room | CollabError]] = {}
+        self._stirred: set[Room] = set()
+        self._work = asyncio.Event()
+        self._in_flight: set[str] = set()  # documents in the commit under way
+        self._landed = asyncio.Event()
+        self._settling: list[tuple[Room, int, asyncio.Future[None]]] = []
+        self._moved: set[Room] = set()
+        self._compacting: dict[Room, None] = {}  # in the order of asking
+        self._compact_work = asyncio.Event()
+        self._weight = 0
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Commit, compact and evict until cancelled. What the log raises for good (a failed fsync) comes
+        out of here: the process must end then, and recover from the log."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._commit_forever(), name="commit")
+            tasks.create_task(self._compact_forever(), name="compact")
+            tasks.create_task(self._tick_forever(), name="tick")
+            self._tasks = tasks
+            if ready is not None:
+                ready.set()
+
+    # --- sessions
+
+    @asynccontextmanager
+    async def join(self, name: str, session: Session) -> AsyncIterator[Room]:
+        """The live room of document ``name`` with ``session`` in it.
+
+        Raises DocumentDeleted, CorruptLog, StorageUnavailable, Overloaded, ShuttingDown, RoomFailed.
+        """
+        room = await self.open(name)
+        room.join(session)
+        try:
+            yield room
+        finally:
+            room.leave(session)
+
+    def receive(self, room: Room, session: Session, frame: bytes) -> None:
+        """Give a frame to its room. A bug in one room ends that room, not the process."""
+        self.stats.frames += 1
+        self.stats.frame_bytes += len(frame)
+        try:
+            room.receive(session, frame)
+        except Exception:
+            self._failed(room)
+        if room.failure is not None:
+            self.end(room, room.failure)
+
+    async def receive_large(self, room: Room, session: Session, frame: bytes) -> None:
+        """Give a frame with a large update to its room piece by piece, so that others get their turn.
+
+        The update is checked whole, on a thread; then each piece goes through the same door as a
+        keystroke. A piece that comes before what it depends on waits for that, as always.
+        """
+        self.stats.frames += 1
+        self.stats.frame_bytes += len(frame)
+        try:
+            for message in protocol.decode(frame):
+                if isinstance(message, protocol.Update | protocol.SyncStep2):
+                    parts = await asyncio.to_thread(_checked_parts, message.update)
+                    pieces: list[protocol.Message] = [type(message)(part) for part in parts]
+                else:
+                    pieces = [message]
+                for piece in pieces:
+                    if session.closed:
+                        return
+                    room.take(session, piece)
+                    await asyncio.sleep(0)
+        except CollabError as error:
+            room.refuse(session, error)
+        except Exception:
+            self._failed(room)
+        if room.failure is not None:
+            self.end(room, room.failure)
+
+    def _failed(self, room: Room) -> None:
+        _log.exception("%s: the room failed and will be loaded anew", room.name)
+        self.end(room, RoomFailed("the server failed on this document; reconnect"))
+
+    async def open(self, name: str) -> Room:
+        """The room of ``name``; however many ask at once, it is loaded once. Raises as ``join``."""
+        if self.closing or self._tasks is None:
+            raise ShuttingDown("the server is stopping; reconnect in a moment")
+        room = self.rooms.get(name)
+        if room is not None and room.failure is None:
+            room.used = time.monotonic()
+            return room
+        task = self._loading.get(name)
+        if task is None:
+            task = self._tasks.create_task(self._load(name), name=f"load {name}")
+            self._loading[name] = task
+            task.add_done_callback(lambda _: self._loading.pop(name, None))
+        # Shielded: a joiner that goes away must not stop the load that others wait for.
+        outcome = await asyncio.shield(task)
+        if isinstance(outcome, CollabError):
+            raise outcome
+        return outcome
+
+    async def _load(self, name: str) -> Room | CollabError:
+        started = time.monotonic()
+        try:
+            while name in self._in_flight:  # a room that failed may still have a commit under way
+                self._landed.clear()
+                await self._landed.wait()
+            loaded = await self._log.load(name)
+            room = Room(
+                name, loaded, stirred=self._room_stirred, present=self._room_present, stats=self.stats
+            )
+        except CollabError as error:
+            _log.warning("%s: cannot be opened: %s", name, error)
+            return error
+        except Exception:
+            _log.exception("%s: cannot be opened", name)
+            return RoomFailed("the server failed to open this document")
+        self._weight += room.weight
+        if self._weight > self.limits.memory_bytes:
+            self._evict(pressing=True)
+            if self._weight > self.limits.memory_bytes:
+                self._weight -= room.weight
+                return Overloaded("the server holds as many open documents as its memory allows; try again")
+        self.rooms[name] = room
+        self.stats.rooms_loaded += 1
+        self.stats.load_seconds.observe(time.monotonic() - started)
+        return room
+
+    def end(self, room: Room, error: CollabError) -> None:
+        """Close ``room`` and all its sockets for ``error``'s reason and forget its doc; what is not
+        durable is dropped, never acknowledged. The next join loads the document anew."""
+        if self.rooms.get(room.name) is room:
+            del self.rooms[room.name]
+            self.stats.rooms_failed += not isinstance(error, DocumentDeleted)
+        room.fail(error)
+        self._stirred.discard(room)
+        self._settle()
+
+    def forget(self, name: str) -> None:
+        """The document was deleted: its room ends, and its clients are told not to come back."""
+        if (room := self.rooms.get(name)) is not None:
+            self.end(room, DocumentDeleted("this document was deleted"))
+
+    # --- commits
+
+    def _room_stirred(self, room: Room) -> None:
+        self._stirred.add(room)
+        self._work.set()
+
+    async def _commit_forever(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            rooms, self._stirred = self._stirred, set()
+            taken = [(room, batch) for room in rooms if (batch := room.take_pending()) is not None]
+            if taken:
+                self._in_flight = {room.name for room, _ in taken}
+                try:
+                    await self._commit(taken)
+                finally:
+                    self._in_flight = set()
+                    self._landed.set()
+
+    async def _commit(self, taken: list[tuple[Room, Batch]]) -> None:
+        started = time.monotonic()
+        tries = 0
+        while True:
+            try:
+                await self._log.append([batch for _, batch in taken])
+                break
+            except DocumentGone as gone:
+                for room, _ in taken:
+                    if room.name in gone.documents:
+                        self.end(room, DocumentDeleted("this document was deleted"))
+                break
+            except StorageUnavailable as error:
+                self.stats.commit_failures += 1
+                _log.error("commit of %d documents failed: %s", len(taken), error)
+                if time.monotonic() - started > self.limits.commit_patience or self.closing:
+                    for room in [room for room, _ in taken] + list(self._stirred):
+                        self.end(room, error)
+                    return
+                await asyncio.sleep(RETRY_PAUSES[min(tries, len(RETRY_PAUSES) - 1)])
+                tries += 1
+                taken = [(room, batch) for room, batch in taken if room.failure is None]
+                if not taken:
+                    return
+        done = time.monotonic()
+        self.stats.commits += 1
+        self.stats.commit_seconds.observe(done - started)
+        for room, batch in taken:
+            if room.failure is None:
+                self.stats.updates += len(batch.entries)
+                try:
+                    self.stats.update_bytes += room.committed()
+                except Exception:
+                    self._failed(room)
+                    continue
+                if room.wants_snapshot:
+                    self._compacting[room] = None
+                    self._compact_work.set()
+        self.stats.fanout_seconds.observe(time.monotonic() - done)
+        if self._settling:
+            self._settle()
+
+    async def settled(self, room: Room, seq: int) -> None:
+        """Wait until ``seq`` of ``room`` is durable. Raises the error that ended the room before."""
+        if room.durable < seq and room.failure is None:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._settling.append((room, seq, future))
+            await future
+        if room.durable < seq:
+            raise room.failure or StorageUnavailable("the document could not be saved")
+
+    def _settle(self) -> None:
+        waiting, self._settling = self._settling, []
+        for room, seq, future in waiting:
+            if room.durable < seq and room.failure is None:
+                self._settling.append((room, seq, future))
+            elif not future.done():
+                future.set_result(None)
+
+    # --- reading, for programs
+
+    async def text(self, name: str) -> tuple[int, str]:
+        """The seq and the text of a document, as far as it is durable. Raises as ``join``."""
+        room = await self.open(name)
+        seq, text = room.text()
+        await self.settled(room, seq)
+        return seq, text
+
+    async def state(self, name: str) -> tuple[int, bytes]:
+        """The seq and the whole state as one update (v1), durable. Raises as ``join``."""
+        room = await self.open(name)
+        seq, state = room.state()
+        await self.settled(room, seq)
+        return seq, state
+
+    # --- presence
+
+    def _room_present(self, room: Room) -> None:
+        if room not in self._moved:
+            self._moved.add(room)
+            delay = min(PRESENCE_INTERVAL + PRESENCE_PER_SESSION * len(room.sessions), PRESENCE_SLOWEST)
+            asyncio.get_running_loop().call_later(delay, self._flush_presence, room)
+
+    def _flush_presence(self, room: Room) -> None:
+        self._moved.discard(room)
+        room.flush_presence()
+
+    # --- snapshots
+
+    async def _compact_forever(self) -> None:
+        while True:
+            await self._compact_work.wait()
+            self._compact_work.clear()
+            while self._compacting:
+                room = next(iter(self._compacting))
+                await self._compact(room)
+                del self._compacting[room]
+
+    async def _compact(self, room: Room) -> None:
+        """Store the state of ``room`` as of its durable seq, made from the log and proven."""
+        seq, updates, clocks = room.stored()
+        if seq == room.base_seq or room.failure is not None:
+            return
+        try:
+            data = await asyncio.to_thread(document.snapshot, updates, clocks, verbatim=room.verbatim)
+            await self._log.snapshot(room.name, room.epoch, seq, data)
+        except (CorruptLog, StorageUnavailable, DocumentGone) as error:
+            self.stats.snapshot_failures += 1
+            room.snapshot_at = 2 * room.tail_bytes
+            _log.error("%s: no snapshot at %d: %s", room.name, seq, error)
+        else:
+            self.stats.snapshots += 1
+            room.rebase(seq, data)
+
+    # --- time and memory
+
+    async def _tick_forever(self) -> None:
+        while True:
+            for _ in range(SWEEP_TICKS):
+                await asyncio.sleep(TICK)
+                self._evict(pressing=False)
+            for room in list(self.rooms.values()):
+                room.sweep()
+
+    def _evict(self, *, pressing: bool) -> None:
+        """Forget rooms idle beyond the grace time; when memory presses, the longest idle at once."""
+        self._weight = sum(room.weight for room in self.rooms.values())
+        idle = sorted((room for room in self.rooms.values() if room.idle), key=lambda room: room.used)
+        now = time.monotonic()
+        for room in idle:
+            full = self._weight > self.limits.memory_bytes
+            if now - room.used < self.limits.idle_seconds and not (pressing or full):
+                break  # the rest were used later still
+            if room in self._compacting:
+                continue
+            if room.tail_bytes >= WORTH_STORING and room.snapshot_at == 0 and not (pressing or full):
+                room.snapshot_at = room.tail_bytes + 1  # tried once; if it fails the room goes without
+                self._compacting[room] = None
+                self._compact_work.set()
+                continue
+            del self.rooms[room.name]
+            self._weight -= room.weight
+            self.stats.rooms_evicted += 1
+            if pressing and self._weight <= self.limits.memory_bytes:
+                break
+
+    # --- the end
+
+    async def drain(self, deadline: float) -> None:
+        """Take no more joins, commit what is pending, send everyone away with 1012 a few at a time, and
+        store snapshots while there is time. Returns within about ``deadline`` seconds."""
+        self.closing = True
+        until = time.monotonic() + deadline
+        await self._commit_pending(until)
+        sessions = [session for room in self.rooms.values() for session in room.sessions]
+        random.shuffle(sessions)  # rooms empty evenly, and clients do not come back in one wave
+        wave = max(1, len(sessions) // 20)
+        for i in range(0, len(sessions), wave):
+            for session in sessions[i : i + wave]:
+                session.end(ShuttingDown("the server restarts; reconnect"))
+            await asyncio.sleep(min(0.05, deadline / 60))
+        await self._commit_pending(until)
+        for room in list(self.rooms.values()):
+            if time.monotonic() > until - deadline / 2:
+                break
+            if room.tail_bytes >= WORTH_STORING and room not in self._compacting:
+                await self._compact(room)
+
+    async def _commit_pending(self, until: float) -> None:
+        for room in list(self.rooms.values()):
+            seq = room.head
+            try:
+                async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                    await self.settled(room, seq)
+            except TimeoutError:
+                _log.error("%s: entries up to %d were not durable at the deadline", room.name, seq)
+            except CollabError as error:
+                _log.error("%s: entries up to %d were not saved: %s", room.name, seq, error)
+
+
+def _checked_parts(data: bytes) -> list[bytes]:
+    update.check(data, {})
+    return update.split(data, PIECE)

@@ -1,0 +1,494 @@
+"""One live document: who is in it, what it says, what is not durable yet. Decides, never waits.
+
+Promises, quoted by the tests:
+
+R1. What any session is sent of the document is durable: updates, answers and acknowledgements of
+    an entry go out after the commit that holds it.
+R2. What the gate refuses, or pycrdt raises on, never reaches the log; the sender's session ends.
+R3. Entries are causally complete in order: any prefix of the log is a document. An update that
+    depends on something not here waits in its session, bounded.
+R4. An entry that changes nothing costs no row.
+R5. A Yjs client id belongs to the session whose own it is; nobody else extends it meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from pycrdt import Doc, get_update
+
+from collab import document, protocol, update
+from collab.awareness import Awareness
+from collab.errors import CollabError, CorruptLog, Resync, RoomFailed, UpdateError
+from collab.log import Batch, Entry, Loaded, Origin
+from collab.session import HOLD_BYTES, HOLD_COUNT, HOLD_SECONDS, WANTED_COUNT, Held, Session, Wanted
+from collab.stats import Stats
+
+CHUNK = 256 << 10  # bytes of state in one message; clients give up on a frame that takes 30 s
+PENDING_HIGH = 1 << 20  # bytes not committed beyond which writers are not read
+BATCH_COUNT = 2000  # entries of one room in one commit
+SNAPSHOT_FLOOR = 64 << 10  # bytes of tail below which a snapshot is not worth its write
+
+_log = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """What answers a session's step 1, to go out when ``seq`` is durable."""
+
+    seq: int
+    session: Session
+    messages: list[bytes]  # one step 2, or the updates of a large state
+
+
+def _wall() -> int:
+    return time.time_ns() // 1000
+
+
+class Room:
+    """``stirred`` is called when there is something to commit; ``present`` when presence changed.
+
+    Raises CorruptLog when the loaded updates do not make a document.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loaded: Loaded,
+        *,
+        stirred: Callable[[Room], None],
+        present: Callable[[Room], None],
+        stats: Stats,
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], int] = _wall,
+    ) -> None:
+        self.name = name
+        self.epoch = loaded.epoch
+        self.sessions: set[Session] = set()
+        self.failure: CollabError | None = None
+        self.used = now()
+        self.base, self.base_seq = loaded.base, loaded.base_seq
+        self.tail = list(loaded.tail)  # committed updates after base
+        self.tail_bytes = sum(map(len, self.tail))
+        self.durable = self.head = loaded.head
+        self.pending: deque[Entry] = deque()  # applied, not yet given to a commit
+        self.committing: Sequence[Entry] = ()
+        self.uncommitted_bytes = 0
+        self.snapshot_at = 0  # bytes of tail before which no snapshot is tried again
+        self._stirred, self._present, self._stats, self._now, self._wall = stirred, present, stats, now, wall
+        self._doc = self._build()
+        self.clocks = document.clocks(self._doc)
+        self._surrogates: update.Surrogates | None = None
+        self.verbatim = False  # an edit split a surrogate pair: no Doc may encode this document again
+        for data in self._stored():
+            self._watch_surrogates(data)
+        self._owners: dict[int, Session] = {}
+        self._waiting: deque[Answer] = deque()
+        self._holding: set[Session] = set()
+        self._wanting: set[Session] = set()
+        self._paused: set[Session] = set()
+        self._awareness: Awareness[Session] = Awareness()
+        self._moved: set[int] = set()  # presence to tell
+        self._full: tuple[int, bytes] | None = None
+
+    # --- sessions
+
+    def join(self, session: Session) -> None:
+        """Greet a session: our state vector, and who is here. Its own step 1 is answered in ``receive``."""
+        self.sessions.add(session)
+        self.used = self._now()
+        session.send(protocol.encode_step1(update.encode_state_vector(self.clocks)))
+        if here := self._awareness.present():
+            session.send(protocol.encode_awareness(self._awareness.encode(here)))
+
+    def leave(self, session: Session) -> None:
+        """Forget a session whose connection is gone; what it sent before stays."""
+        if session not in self.sessions:
+            return
+        self.sessions.discard(session)
+        session.closed = True
+        self.used = self._now()
+        for group in (self._holding, self._wanting, self._paused):
+            group.discard(session)
+        for client in [c for c, owner in self._owners.items() if owner is session]:
+            del self._owners[client]
+        self._tell_presence(self._awareness.leave(session, self.used))
+        self._retry_held(everything=True)
+
+    def receive(self, session: Session, frame: bytes) -> None:
+        """Take one frame of a session. What is wrong with it ends that session only."""
+        if session.closed:
+            return
+        try:
+            for message in protocol.decode(frame):
+                self.take(session, message)
+                if session.closed:
+                    return
+        except CollabError as error:
+            self.refuse(session, error)
+
+    def take(self, session: Session, message: protocol.Message) -> None:
+        """Take one message. Raises the CollabError for which the session is to end."""
+        if type(message) is protocol.Update:
+            self.receive_update(session, message.update, Origin.EDIT)
+        elif type(message) is protocol.AwarenessUpdate:
+            self._receive_awareness(session, message.data)
+        elif type(message) is protocol.SyncStep1:
+            self._receive_step1(session, message.state_vector)
+        elif type(message) is protocol.SyncStep2:
+            self.receive_update(session, message.update, Origin.OFFLINE)
+        elif type(message) is protocol.SyncStatus:
+            if len(session.wanted) >= WANTED_COUNT:
+                raise Resync("too many acknowledgements asked for; reconnect to send everything again")
+            self._wanting.add(session)
+            session.wanted.append(Wanted(session.received, self.head, message.payload))
+            self._acknowledge(session)
+        elif here := self._awareness.present():
+            session.send(protocol.encode_awareness(self._awareness.encode(here)))
+
+    def refuse(self, session: Session, error: CollabError) -> None:
+        """End ``session`` for what it sent."""
+        self._stats.refused[error.code] += 1
+        _log.info("%s: %s refused: %s", self.name, session.actor.id, error)
+        session.end(error)
+
+    def drained(self, session: Session) -> None:
+        """The peer has read on: send more of what streams to it."""
+        if session.pump():
+            self._streamed(session)
+
+    # --- the one door for changes
+
+    def receive_update(self, session: Session, data: bytes, origin: Origin) -> None:
+        """Check, apply and queue one update for commit, or hold it until what it needs is here.
+
+        Raises UpdateError for what is refused; then nothing of it is kept.
+        """
+        session.received += 1
+        checked = update.check(data, self.clocks)
+        if checked.skips:
+            # Its client has pending structs itself; their author sends them, so take what stands.
+            data = update.before_skips(data)
+            checked = update.check(data, self.clocks)
+        missing = checked.missing
+        if missing is None and checked.extends:
+            missing = self._contested(session, checked)
+        if missing is not None:
+            self._hold(session, data, origin, missing)
+        else:
+            self._accept(session, data, origin, checked)
+            if self._holding:
+                self._retry_held()
+
+    def _accept(self, session: Session, data: bytes, origin: Origin, checked: update.Checked) -> None:
+        extends = checked.extends
+        if not extends and not checked.deletes:
+            return
+        try:
+            if extends:
+                document.apply(self._doc, data)
+            elif not document.deletes_anything(self._doc, data):
+                return
+        except UpdateError:
+            self._stats.rebuilt += 1
+            self._doc = self._build()
+            raise
+        for client in extends:
+            self.clocks[client] = checked.clocks[client]
+        if checked.surrogates or self._surrogates is not None:
+            self._watch_surrogates(data)
+        if origin is Origin.EDIT and len(extends) == 1 and session.client is None:
+            self._claim(session, extends[0])
+        self.head += 1
+        client = extends[0] if extends else session.client or 0
+        self.pending.append(Entry(self.head, session.actor, client, self._wall(), origin, data))
+        self.uncommitted_bytes += len(data)
+        if self.uncommitted_bytes > PENDING_HIGH:
+            self._paused.add(session)
+            session.link.pause()
+        self._stirred(self)
+
+    def _claim(self, session: Session, client: int) -> None:
+        if session.client is None:
+            session.client = client
+        if session.client == client:
+            self._owners[client] = session
+
+    def _contested(self, session: Session, checked: update.Checked) -> dict[int, int] | None:
+        """What must be settled before this session may extend a client id that is another's own."""
+        missing = {}
+        for client in checked.extends:
+            owner = self._owners.get(client)
+            if owner is not None and owner.actor.id != session.actor.id:
+                missing[client] = checked.clocks[client]
+                owner.link.probe()
+        return missing or None
+
+    def _hold(self, session: Session, data: bytes, origin: Origin, missing: dict[int, int]) -> None:
+        if len(session.held) >= HOLD_COUNT or session.held_bytes + len(data) > HOLD_BYTES:
+            raise Resync("too many updates wait for others that have not come; reconnect to send them all")
+        session.held.append(Held(session.received, self._now(), data, origin, missing))
+        session.held_bytes += len(data)
+        self._holding.add(session)
+        self._stats.held += 1
+        if len(session.held) == 1:
+            session.send(protocol.encode_step1(update.encode_state_vector(self.clocks)))
+
+    def _retry_held(self, *, everything: bool = False) -> None:
+        """Offer again what waits and can now go; what it brings may let more go."""
+        progress = True
+        while progress:
+            progress = False
+            for session in tuple(self._holding):
+                try:
+                    progress |= self._retry_session(session, everything)
+                except CollabError as error:
+                    self.refuse(session, error)
+            everything = False
+
+    def _retry_session(self, session: Session, everything: bool) -> bool:
+        progress = False
+        for held in tuple(session.held):
+            if not everything and any(self.clocks.get(c, 0) < k for c, k in held.missing.items()):
+                continue
+            checked = update.check(held.data, self.clocks)
+            if checked.missing is not None or self._contested(session, checked):
+                continue
+            session.held.remove(held)
+            session.held_bytes -= len(held.data)
+            self._accept(session, held.data, held.origin, checked)
+            progress = True
+        if not session.held:
+            self._holding.discard(session)
+        if progress and session.wanted:
+            self._acknowledge(session)
+        return progress
+
+    # --- commits
+
+    def take_pending(self) -> Batch | None:
+        """The next entries to commit, in order; None when there are none or a commit is under way."""
+        if self.committing or not self.pending or self.failure is not None:
+            return None
+        count = min(len(self.pending), BATCH_COUNT)
+        self.committing = [self.pending.popleft() for _ in range(count)]
+        return Batch(self.name, self.epoch, self.committing)
+
+    def committed(self) -> int:
+        """The batch taken last is durable: tell everyone, answer who waits, acknowledge. Returns its
+        bytes."""
+        entries, self.committing = self.committing, ()
+        updates = [entry.data for entry in entries]
+        size = sum(map(len, updates))
+        self.tail += updates
+        self.tail_bytes += size
+        self.uncommitted_bytes -= size
+        self.durable = entries[-1].seq
+        # Answers first: a session that becomes live by one gets the rest of this batch below.
+        while self._waiting and self._waiting[0].seq <= self.durable:
+            self._deliver(self._waiting.popleft())
+        for message in self._broadcasts(updates, size):
+            for session in self.sessions:
+                if session.live:
+                    session.send(message)
+        for session in tuple(self._wanting):
+            self._acknowledge(session)
+        if self._paused and self.uncommitted_bytes <= PENDING_HIGH:
+            for session in self._paused:
+                session.link.resume()
+            self._paused.clear()
+        if self.pending:
+            self._stirred(self)
+        return size
+
+    def _broadcasts(self, updates: list[bytes], size: int) -> list[bytes]:
+        """The batch as few messages, made from the received bytes."""
+        if len(updates) == 1 or self.verbatim or size > CHUNK:
+            return [protocol.encode_update(data) for data in updates]
+        try:
+            return [protocol.encode_update(document.merge(updates))]
+        except CorruptLog:
+            _log.exception("%s: a batch cannot be merged; sent one by one", self.name)
+            return [protocol.encode_update(data) for data in updates]
+
+    def _acknowledge(self, session: Session) -> None:
+        while session.wanted:
+            number, seq, payload = session.wanted[0]
+            if session.held and session.held[0].number <= number:
+                session.wanted[0] = Wanted(number, None, payload)
+                return
+            if seq is None:  # what it waited for has just been taken
+                seq = self.head
+                session.wanted[0] = Wanted(number, seq, payload)
+            if seq > self.durable:
+                return
+            session.wanted.popleft()
+            session.send(protocol.encode_sync_status(payload))
+        self._wanting.discard(session)
+
+    # --- answers
+
+    def _receive_step1(self, session: Session, state_vector: bytes) -> None:
+        known = update.state_vector(state_vector)
+        if session.since is not None or any(answer.session is session for answer in self._waiting):
+            return  # an answer is on its way already
+        data = self._lacking(known)
+        if len(data) <= CHUNK:
+            messages = [protocol.encode_step2(data)]
+        else:
+            messages = [protocol.encode_update(part) for part in update.split(data, CHUNK)]
+        answer = Answer(self.head, session, messages)
+        if self.head == self.durable:
+            self._deliver(answer)
+        else:
+            self._waiting.append(answer)
+
+    def _deliver(self, answer: Answer) -> None:
+        session = answer.session
+        if session.closed:
+            return
+        if len(answer.messages) == 1:
+            session.live = True
+            session.send(answer.messages[0])
+            return
+        session.live = False  # what is committed while it streams is sent in one piece at its end
+        session.since = answer.seq
+        if session.stream(answer.messages):
+            self._streamed(session)
+
+    def _streamed(self, session: Session) -> None:
+        """The whole state has gone out: end it as y-websocket does, with a step 2, of what came since."""
+        since, session.since = session.since, None
+        if since is None:
+            return
+        missed = session.missed + self.tail[since - self.base_seq :]
+        session.missed = []
+        session.live = True
+        for data in missed[:-1]:
+            session.send(protocol.encode_update(data))
+        session.send(protocol.encode_step2(missed[-1]) if missed else protocol.EMPTY_STEP2)
+
+    def _lacking(self, known: dict[int, int]) -> bytes:
+        if self._full is None or self._full[0] != self.head:
+            self._full = None
+        if not known:
+            if self._full is None:
+                self._full = (self.head, self._state())
+            return self._full[1]
+        if self.verbatim:
+            return get_update(document.merge(self._stored()), update.encode_state_vector(known))
+        return document.difference(self._doc, known)
+
+    def _state(self) -> bytes:
+        if not self.tail and self.head == self.base_seq:
+            return self.base or document.EMPTY_UPDATE
+        return document.merge(self._stored()) if self.verbatim else self._doc.get_update()
+
+    def text(self) -> tuple[int, str]:
+        """The text now and the seq that must be durable before anyone may be shown it."""
+        return self.head, document.text(self._doc)
+
+    def state(self) -> tuple[int, bytes]:
+        """The whole state as one update, and the seq that must be durable before it is shown."""
+        return self.head, self._lacking({})
+
+    # --- presence and time
+
+    def _receive_awareness(self, session: Session, data: bytes) -> None:
+        taken, stale, contested = self._awareness.receive(session, data, self._now())
+        for client in taken:
+            self._claim(session, client)
+        for owner in contested:
+            owner.link.probe()
+        if stale:
+            session.send(protocol.encode_awareness(self._awareness.encode(stale)))
+        self._tell_presence(taken)
+
+    def _tell_presence(self, clients: list[int]) -> None:
+        if clients:
+            self._moved.update(clients)
+            self._present(self)
+
+    def flush_presence(self) -> None:
+        """Tell everyone, the movers included, what moved since the last time."""
+        if not self._moved:
+            return
+        message = protocol.encode_awareness(self._awareness.encode(self._moved))
+        self._moved.clear()
+        for session in self.sessions:
+            session.send(message)
+
+    def sweep(self) -> None:
+        """Every few seconds: expire presence and what was held too long; keep quiet sockets alive."""
+        now = self._now()
+        self._tell_presence(self._awareness.expire(now))
+        for session in tuple(self._holding):
+            if session.held and now - session.held[0].since > HOLD_SECONDS:
+                self.refuse(session, Resync("an update waited too long for others that it depends on"))
+        for session in self.sessions:
+            if session.quiet:
+                session.send(protocol.KEEPALIVE)
+            session.quiet = True
+
+    # --- snapshots, memory, end
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory, estimated: a Doc takes about 11 times its encoding (y-crdt measured)."""
+        return 16_384 + 12 * len(self.base) + 24 * (self.tail_bytes + self.uncommitted_bytes)
+
+    @property
+    def idle(self) -> bool:
+        """Nobody is here and nothing waits for a commit."""
+        return not self.sessions and not self.pending and not self.committing
+
+    @property
+    def wants_snapshot(self) -> bool:
+        return self.tail_bytes >= max(SNAPSHOT_FLOOR, len(self.base), self.snapshot_at)
+
+    def stored(self) -> tuple[int, list[bytes], dict[int, int] | None]:
+        """The durable seq, the updates that make the document as of it, and its clocks when known."""
+        known = dict(self.clocks) if self.durable == self.head else None
+        return self.durable, self._stored(), known
+
+    def rebase(self, seq: int, base: bytes) -> None:
+        """A snapshot as of ``seq`` is stored: keep it in place of the updates it holds."""
+        for session in self.sessions:
+            if session.since is not None and session.since < seq:
+                session.missed += self.tail[session.since - self.base_seq : seq - self.base_seq]
+                session.since = seq
+        self.tail = self.tail[seq - self.base_seq :]
+        self.tail_bytes = sum(map(len, self.tail))
+        self.base, self.base_seq = base, seq
+        self.snapshot_at = 0
+
+    def fail(self, error: CollabError) -> None:
+        """End the room: every session is sent away with its edits kept; nothing more is taken."""
+        if self.failure is None:
+            self.failure = error
+            for session in tuple(self.sessions):
+                session.end(error)
+
+    def _stored(self) -> list[bytes]:
+        return [self.base, *self.tail] if self.base else list(self.tail)
+
+    def _build(self) -> Doc[Any]:
+        updates = [*self._stored(), *(e.data for e in self.committing), *(e.data for e in self.pending)]
+        try:
+            return document.build(updates)
+        except CorruptLog as error:
+            self.fail(RoomFailed(str(error)))
+            raise
+
+    def _watch_surrogates(self, data: bytes) -> None:
+        if self._surrogates is None:
+            if not document.holds_astral([data]):
+                return
+            self._surrogates = update.Surrogates()
+        if not self.verbatim and self._surrogates.split_by(data):
+            self.verbatim = True
+            self._stats.verbatim += 1
+        self._surrogates.add(data)

@@ -1,0 +1,119 @@
+"""One connection in one room: who it is, what it waits for, and a bounded way out to it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from collab.errors import CollabError, Overloaded
+from collab.log import Actor, Origin
+
+OUTBOX_LIMIT = 1 << 20  # bytes a peer may leave unread; beyond this a resync is cheaper
+STREAM_WINDOW = 256 << 10  # bytes of a large state handed to the network at a time
+HOLD_COUNT = 256  # updates that may wait for what they depend on, per session
+HOLD_BYTES = 4 << 20
+HOLD_SECONDS = 20.0
+WANTED_COUNT = 10_000  # acknowledgements asked for and not yet due
+
+_births = itertools.count()
+
+
+class Link(Protocol):
+    """The way to a peer. Never waits, never raises: what cannot be sent is the link's to report."""
+
+    def write(self, message: bytes) -> None:
+        """Hand one message over, in order."""
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection, after what was handed over, within a deadline."""
+
+    def backlog(self) -> int:
+        """Bytes handed over that the network has not taken."""
+
+    def pause(self) -> None:
+        """Read no more from the peer until ``resume``."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    def probe(self) -> None:
+        """Find out soon whether the peer is still there, and end the connection if it is not."""
+
+
+class Held(NamedTuple):
+    """An update that waits: for clocks to be reached, or for another session's claim to end."""
+
+    number: int
+    since: float
+    data: bytes
+    origin: Origin
+    missing: dict[int, int]
+
+
+class Wanted(NamedTuple):
+    """An acknowledgement asked for after update ``number``; due when ``seq`` is durable."""
+
+    number: int
+    seq: int | None  # None while something of this session is held
+    payload: bytes
+
+
+@dataclass(eq=False, slots=True)
+class Session:
+    """The state of one connection in one room. Rooms change it; nothing here waits."""
+
+    actor: Actor
+    link: Link
+    client: int | None = None  # the Yjs client id that is this connection's own
+    live: bool = False  # has had its first answer, so it gets what is committed from now on
+    closed: bool = False
+    quiet: bool = True  # nothing was sent since the last sweep
+    received: int = 0  # updates received
+    held: deque[Held] = field(default_factory=deque)
+    held_bytes: int = 0
+    wanted: deque[Wanted] = field(default_factory=deque)
+    parts: deque[bytes] = field(default_factory=deque)  # of a large state on its way
+    since: int | None = None  # the seq of the state that streams
+    missed: list[bytes] = field(default_factory=list)  # committed since, and no longer in the room's tail
+    born: int = field(default_factory=_births.__next__)
+
+    def supersedes(self, other: Session, client: int) -> bool:
+        """A later connection of the same actor wins; and a client's own connection wins over one
+        that merely passed its id on."""
+        if self.actor.id == other.actor.id:
+            return self.born > other.born
+        return other.client != client and self.client in (None, client)
+
+    def send(self, message: bytes) -> None:
+        """Hand ``message`` to the peer, or end the session when it has left too much unread."""
+        if self.closed:
+            return
+        self.quiet = False
+        if self.link.backlog() > OUTBOX_LIMIT:
+            self.end(Overloaded(f"more than {OUTBOX_LIMIT} bytes wait for this client to read them"))
+            return
+        self.link.write(message)
+
+    def stream(self, messages: Iterable[bytes]) -> bool:
+        """Send ``messages`` as fast as the peer reads them; whether all went out at once."""
+        self.parts.extend(messages)
+        return self.pump()
+
+    def pump(self) -> bool:
+        """Send more of what streams; whether the last of it went out just now."""
+        if not self.parts or self.closed:
+            return False
+        self.quiet = False
+        while self.parts and self.link.backlog() < STREAM_WINDOW:
+            self.link.write(self.parts.popleft())
+        return not self.parts
+
+    def end(self, error: CollabError) -> None:
+        """Close the connection for ``error``'s reason. The room is left when the link reports it."""
+        if not self.closed:
+            self.closed = True
+            self.parts.clear()
+            self.link.close(error.close_code, str(error))

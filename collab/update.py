@@ -1,0 +1,659 @@
+"""The gate: read a Yjs update (v1) before pycrdt does, and slice large ones.
+
+pycrdt trusts its input. A few hostile bytes end the process, others panic, apply half-way, or destroy
+what a colleague will type next. ``check`` refuses everything that no honest Yjs client sends and tells
+what else an update depends on; only an update with ``missing`` None may be applied. What it cannot see,
+because it does not know the items: a parent id that names something other than a shared type (pycrdt
+raises RuntimeError, half applied), and a string inside an Array root (legal, but *reading* that root as
+an Array never ends in pycrdt; rooms read only texts).
+
+The format is what yjs 13 writes: sections of structs (one section a client), then the delete set.
+Structs carry no clock of their own, so slices of a section are copied byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+from collab.errors import UpdateError
+
+MAX_CLIENT = 1 << 53  # ids from here on are masked by pycrdt and would alias another client
+MAX_CLOCK = 1 << 31  # pycrdt's clocks wrap at 2**32
+MAX_SAFE_INTEGER = (1 << 53) - 1  # lib0 throws on reading a larger varint, in every browser
+MAX_DEPTH = 64  # nesting of plain values; pycrdt recurses, 26,000 levels end the process
+
+GC, DELETED, JSON, BINARY, STRING, EMBED, FORMAT, TYPE, ANY, DOC, SKIP = range(11)
+ORIGIN, RIGHT_ORIGIN, PARENT_SUB = 128, 64, 32
+XML_ELEMENT, XML_HOOK, XML_TEXT = 3, 5, 6
+
+UNSUPPORTED = {
+    GC: "a GC struct with flags",
+    SKIP: "a Skip struct with flags",
+    JSON: "content of yjs 12 and older (ContentJSON) is not supported",
+    DOC: "subdocuments are not supported",
+}
+
+Id = tuple[int, int]  # client, clock
+
+
+class Checked(NamedTuple):
+    """What an update does and needs. The update has been read to its last byte."""
+
+    clocks: dict[int, int]  # client -> next clock, for every struct section
+    extends: tuple[int, ...]  # clients of which it holds structs beyond the given clocks
+    deletes: bool  # the delete set is not empty
+    missing: dict[int, int] | None  # client -> clock that must be reached first; None: all is here
+    surrogates: bool  # a text in it holds a character above U+FFFF
+    skips: bool  # it holds Skip structs: the sender has structs that wait for others
+
+
+def check(data: bytes, clocks: Mapping[int, int]) -> Checked:
+    """Read ``data`` against ``clocks`` (client -> next clock of what is here). About 5 µs a keystroke.
+
+    A section beyond the known clock, an unknown origin or parent, and a deletion of what is not here
+    yet are no errors but ``missing``. Raises UpdateError for what no honest client sends.
+    """
+    update = _read(data, None)
+    sections = update.sections
+    ends: dict[int, int] = {}
+    extends: list[int] = []
+    missing: dict[int, int] | None = None
+    for client, (_, needs, end) in sections.items():
+        known = clocks.get(client, 0)
+        ends[client] = end
+        if end > known:
+            extends.append(client)
+        if needs > known:
+            missing = missing or {}
+            missing[client] = needs
+
+    waits: dict[int, list[tuple[int, Id]]] | None = None
+    for client, clock, ref in update.refs:
+        target, position = ref
+        if position < clocks.get(target, 0):
+            continue
+        if position < ends.get(target, 0):
+            waits = waits or {}
+            waits.setdefault(client, []).append((clock, ref))
+        elif target >= MAX_CLIENT or position >= MAX_CLOCK - 1:
+            raise UpdateError("an id out of range")
+        else:
+            missing = missing or {}
+            missing[target] = max(missing.get(target, 0), position + 1)
+    if waits and len(waits) > 1:
+        for _ in _causally(waits):
+            pass
+
+    if update.surrogates and any(
+        first < clocks.get(client, 0) < end for client, (first, _, end) in sections.items()
+    ):
+        _refuse_overlap_inside_pair(data, clocks)
+
+    for client, _, end in update.deletes:
+        if end > clocks.get(client, 0) and end > ends.get(client, 0):
+            missing = missing or {}
+            missing[client] = max(missing.get(client, 0), end)
+    return Checked(ends, tuple(extends), bool(update.deletes), missing, update.surrogates, update.skips)
+
+
+def _refuse_overlap_inside_pair(data: bytes, clocks: Mapping[int, int]) -> None:
+    """What is here may end within a struct, not within a character of it: pycrdt would lose a clock."""
+    structs: list[Struct] = []
+    _read(data, structs)
+    for struct in structs:
+        known = clocks.get(struct.client, 0)
+        if struct.text and struct.clock < known < struct.end and known in _lows(struct):
+            raise UpdateError("half of a character is here already, as something else")
+
+
+def state_vector(data: bytes) -> dict[int, int]:
+    """Decode a client's state vector: client -> next clock. Raises UpdateError.
+
+    pycrdt allocates as much as the first number asks for, so hand it ``encode_state_vector`` of this.
+    """
+    clocks: dict[int, int] = {}
+    try:
+        count, i = _varint(data, 0)
+        if count > (len(data) - i) // 2:
+            raise UpdateError("the state vector promises more clients than it holds")
+        for _ in range(count):
+            client, i = _varint(data, i)
+            clock, i = _varint(data, i)
+            if client >= MAX_CLIENT or clock >= MAX_CLOCK:
+                raise UpdateError("a number in the state vector is out of range")
+            if client in clocks:
+                raise UpdateError(f"the state vector names client {client} twice")
+            clocks[client] = clock
+    except IndexError:
+        raise UpdateError("the state vector ends too early") from None
+    if i != len(data):
+        raise UpdateError("bytes follow the state vector")
+    return clocks
+
+
+def encode_state_vector(clocks: Mapping[int, int]) -> bytes:
+    """The state vector as clients read it."""
+    out = bytearray()
+    _write(out, len(clocks))
+    for client, clock in clocks.items():
+        _write(out, client)
+        _write(out, clock)
+    return bytes(out)
+
+
+def before_skips(data: bytes) -> bytes:
+    """The update with every section cut at its first Skip; structs are copied as they are.
+
+    What follows a Skip waits for structs that nobody has sent yet; the client sends it again in its
+    next sync step 2. The delete set is kept whole, so check the result again. Raises UpdateError.
+    """
+    sections: dict[int, list[Struct]] = {}
+    cut: set[int] = set()
+    structs: list[Struct] = []
+    update = _read(data, structs)
+    for struct in structs:
+        if struct.kind == SKIP:
+            cut.add(struct.client)
+        elif struct.client not in cut:
+            sections.setdefault(struct.client, []).append(struct)
+    return _encode(data, sections) + data[update.structs_end :]
+
+
+def split(data: bytes, limit: int) -> list[bytes]:
+    """Slice an update that ``check`` accepted into updates of about ``limit`` bytes (at most, but for
+    40 bytes, unless a single struct is larger: that stays whole).
+
+    Promised: structs are copied byte for byte; every part depends only on the parts before it and on
+    what the whole depended on; the delete set comes last, sliced too. So all parts in order give the
+    document that ``data`` gives, in yjs and in pycrdt, and never leave structs pending on the way.
+    An update that contradicts what was known when it was checked may have no such order: it stays whole.
+    Raises UpdateError.
+    """
+    if len(data) <= limit:
+        return [data]
+    structs: list[Struct] = []
+    update = _read(data, structs)
+    queues: dict[int, list[Struct]] = {}
+    for struct in structs:
+        queues.setdefault(struct.client, []).append(struct)
+    waits: dict[int, list[tuple[int, Id]]] = {client: [] for client in queues}
+    for client, clock, ref in update.refs:
+        target, position = ref
+        if target in update.sections and update.sections[target][0] <= position < update.sections[target][2]:
+            waits[client].append((clock, ref))
+
+    parts: list[bytes] = []
+    part: dict[int, list[Struct]] = {}
+    size = 0
+    sent = dict.fromkeys(queues, 0)
+    try:
+        order = list(_causally(waits))
+    except UpdateError:
+        return [data]
+    for client, clock in order:
+        queue, index = queues[client], sent[client]
+        while index < len(queue) and queue[index].clock <= clock:
+            struct = queue[index]
+            cost = struct.stop - struct.start
+            if part and size + cost > limit:
+                parts.append(_encode(data, part) + b"\0")
+                part, size = {}, 0
+            if client not in part:
+                part[client] = []
+                size += 20
+            part[client].append(struct)
+            size += cost
+            index += 1
+        sent[client] = index
+    if part:
+        parts.append(_encode(data, part) + b"\0")
+
+    ranges: dict[int, list[tuple[int, int]]] = {}
+    size = 0
+    for client, clock, end in update.deletes:
+        if size + 10 > limit and ranges:
+            parts.append(b"\0" + _encode_deletes(ranges))
+            ranges, size = {}, 0
+        size += 10 if client in ranges else 20
+        ranges.setdefault(client, []).append((clock, end))
+    if ranges:
+        parts.append(b"\0" + _encode_deletes(ranges))
+    return parts
+
+
+class Surrogates:
+    """Where a document holds characters above U+FFFF, so that an edit that splits one is noticed.
+
+    Clocks count UTF-16 units, so an edit may fall between the halves of an emoji. yjs then writes two
+    U+FFFD, pycrdt keeps the emoji, and what pycrdt encodes from that point on makes browsers throw. Of
+    a document for which ``split_by`` was once True no state made by pycrdt may be given away.
+    """
+
+    def __init__(self) -> None:
+        self._clocks: dict[int, set[int]] = {}  # client -> clocks of the second halves
+
+    def __bool__(self) -> bool:
+        return bool(self._clocks)
+
+    def add(self, data: bytes) -> None:
+        """Record the characters above U+FFFF in an update or a full state. Raises UpdateError."""
+        structs: list[Struct] = []
+        _read(data, structs)
+        self._record(structs)
+
+    def split_by(self, data: bytes) -> bool:
+        """Whether the update separates the halves of a character, recorded before or its own.
+
+        Never False for a split; True also for a U+FFFD that a person typed. Raises UpdateError.
+        """
+        structs: list[Struct] = []
+        update = _read(data, structs)
+        if update.surrogates:
+            self._record(structs)
+        lows = self._clocks
+        if not lows:
+            return False
+        for client, clock, stop in update.deletes:
+            if client in lows and (clock in lows[client] or stop in lows[client]):
+                return True
+        for struct in structs:
+            own = lows.get(struct.client)
+            if own and (struct.clock in own or struct.end in own):
+                return True
+            origin, right = struct.origin, struct.right
+            if origin and origin[1] + 1 in lows.get(origin[0], ()):
+                return True
+            if right and right[1] in lows.get(right[0], ()):
+                return True
+            if struct.text and "\ufffd" in struct.text:
+                return True
+        return False
+
+    def _record(self, structs: list[Struct]) -> None:
+        for struct in structs:
+            if lows := _lows(struct):
+                self._clocks.setdefault(struct.client, set()).update(lows)
+
+
+class Struct(NamedTuple):
+    """One struct of an update and the bytes it stands in."""
+
+    client: int
+    clock: int
+    end: int
+    kind: int
+    start: int
+    stop: int
+    origin: Id | None
+    right: Id | None
+    text: str | None
+
+
+class _Update(NamedTuple):
+    sections: dict[int, tuple[int, int, int]]  # client -> first clock, clock it depends on, next clock
+    refs: list[tuple[int, int, Id]]  # client and clock of a struct, and the other client's unit it needs
+    deletes: list[tuple[int, int, int]]  # client, first clock, next clock
+    structs_end: int  # where the delete set begins
+    surrogates: bool
+    skips: bool
+
+
+def _read(data: bytes, structs: list[Struct] | None) -> _Update:
+    """Read the whole update once; the only place that knows its grammar. Raises UpdateError.
+
+    Written for the single keystroke: this loop is the hot path of the server.
+    """
+    sections: dict[int, tuple[int, int, int]] = {}
+    refs: list[tuple[int, int, Id]] = []
+    deletes: list[tuple[int, int, int]] = []
+    surrogates = skips = False
+    size = len(data)
+    try:
+        count, i = _count(data, 0)
+        for _ in range(count):
+            number, i = _count(data, i)
+            start = i
+            client, i = _varint(data, i)
+            own = data[start:i]  # the most frequent id inside, so known by its bytes
+            clock, i = _varint(data, i)
+            if not number:
+                raise UpdateError(f"the section of client {client} is empty")
+            if client in sections:
+                raise UpdateError(f"two sections for client {client}")
+            if client >= MAX_CLIENT:
+                raise UpdateError("client ids must be below 2**53")
+            first = needs = end = clock
+            gap = False
+            for _ in range(number):
+                start = i
+                flags = data[i]
+                i += 1
+                kind = flags & 31
+                origin = right = text = None
+                if not flags or flags == SKIP:
+                    length, i = _varint(data, i)
+                else:
+                    if flags & ORIGIN:
+                        if data.startswith(own, i):
+                            target = client
+                            i += len(own)
+                        else:
+                            target, i = _varint(data, i)
+                        position, i = _varint(data, i)
+                        origin = target, position
+                        if target != client:
+                            refs.append((client, clock, origin))
+                        elif position >= clock:
+                            raise UpdateError("an origin in the struct's own future")
+                    if flags & RIGHT_ORIGIN:
+                        if data.startswith(own, i):
+                            target = client
+                            i += len(own)
+                        else:
+                            target, i = _varint(data, i)
+                        position, i = _varint(data, i)
+                        right = target, position
+                        if target != client:
+                            refs.append((client, clock, right))
+                        elif position >= clock:
+                            raise UpdateError("a right origin in the struct's own future")
+                    if not flags & (ORIGIN | RIGHT_ORIGIN):
+                        named = data[i]
+                        i += 1
+                        if named == 1:
+                            i = _string(data, i)
+                        elif named == 0:
+                            target, i = _varint(data, i)
+                            position, i = _varint(data, i)
+                            if target != client:
+                                refs.append((client, clock, (target, position)))
+                            elif position >= clock:
+                                raise UpdateError("a parent in the struct's own future")
+                        else:
+                            raise UpdateError("a parent is neither a name nor an id")
+                        if flags & PARENT_SUB:
+                            i = _string(data, i)
+                    if kind == STRING:
+                        length = data[i]
+                        i += 1
+                        if length > 127:
+                            length, i = _varint(data, i - 1)
+                        raw = data[i : i + length]
+                        i += length
+                        if i > size:
+                            raise IndexError
+                        if not raw.isascii():
+                            text = raw.decode()
+                            length = len(text.encode("utf-16-le")) >> 1
+                            if length != len(text):
+                                surrogates = True
+                    elif kind == DELETED:
+                        length, i = _varint(data, i)
+                    else:
+                        length, i = _content(data, i, kind)
+                if length < 1:
+                    raise UpdateError("a struct of no length")
+                stop = clock + length
+                if stop >= MAX_CLOCK:
+                    raise UpdateError("clocks must stay below 2**31")
+                if structs is not None:
+                    structs.append(Struct(client, clock, stop, kind, start, i, origin, right, text))
+                if kind == SKIP:
+                    skips = gap = True
+                else:
+                    if gap:
+                        needs, gap = clock, False
+                    end = stop
+                clock = stop
+            sections[client] = first, needs, end
+        structs_end = i
+        count, i = _count(data, i)
+        seen: set[int] = set()
+        for _ in range(count):
+            client, i = _varint(data, i)
+            if client in seen:
+                raise UpdateError(f"two delete sections for client {client}")
+            if client >= MAX_CLIENT:
+                raise UpdateError("client ids must be below 2**53")
+            seen.add(client)
+            number, i = _count(data, i)
+            for _ in range(number):
+                clock, i = _varint(data, i)
+                length, i = _varint(data, i)
+                if not length:
+                    raise UpdateError("a deletion of no length")
+                stop = clock + length
+                if stop >= MAX_CLOCK:
+                    raise UpdateError("clocks must stay below 2**31")
+                deletes.append((client, clock, stop))
+    except IndexError:
+        raise UpdateError("the update ends too early") from None
+    except UnicodeDecodeError:
+        raise UpdateError("a string is not UTF-8") from None
+    if i != size:
+        raise UpdateError("bytes follow the update")
+    return _Update(sections, refs, deletes, structs_end, surrogates, skips)
+
+
+def _content(data: bytes, i: int, kind: int) -> tuple[int, int]:
+    """Skip one content that is neither text nor a mark of deletion; how many clocks it takes, and its end."""
+    if kind == FORMAT:
+        return 1, _json(data, _string(data, i))
+    if kind == ANY:
+        length, i = _count(data, i)
+        for _ in range(length):
+            i = _any(data, i, 0)
+        return length, i
+    if kind == TYPE:
+        shape, i = _varint(data, i)
+        if shape == XML_HOOK or shape > XML_TEXT:
+            raise UpdateError(f"shared type {shape} is not supported")
+        return 1, _string(data, i) if shape == XML_ELEMENT else i
+    if kind == EMBED:
+        return 1, _json(data, i)
+    if kind == BINARY:
+        return 1, _bytes(data, i)
+    raise UpdateError(UNSUPPORTED.get(kind, f"content {kind} is not known"))
+
+
+def _any(data: bytes, i: int, depth: int) -> int:
+    """Skip one plain value; its end."""
+    if depth > MAX_DEPTH:
+        raise UpdateError(f"values nested deeper than {MAX_DEPTH}")
+    tag = data[i]
+    i += 1
+    if tag == 119:
+        return _string(data, i)
+    if tag == 125:
+        return _signed(data, i)
+    if tag in (120, 121, 126, 127):  # true, false, null, undefined
+        return i
+    if tag in (122, 123, 124):  # bigint, float64, float32
+        i += 4 if tag == 124 else 8
+        if i > len(data):
+            raise IndexError
+        return i
+    if tag == 118:
+        count, i = _count(data, i)
+        for _ in range(count):
+            i = _any(data, _string(data, i), depth + 1)
+        return i
+    if tag == 117:
+        count, i = _count(data, i)
+        for _ in range(count):
+            i = _any(data, i, depth + 1)
+        return i
+    if tag == 116:
+        return _bytes(data, i)
+    raise UpdateError(f"value tag {tag} is not known")
+
+
+def _json(data: bytes, i: int) -> int:
+    """Skip one string of JSON, which every browser will parse; its end."""
+    stop = _bytes(data, i)
+    _, i = _varint(data, i)
+    raw = data[i:stop]
+    if raw in (b"true", b"null", b'""'):
+        return stop
+    try:
+        value = json.loads(raw.decode(), parse_constant=_no_constant)
+        # Legal for Python, fatal for pycrdt: half of a surrogate pair as an escape, 1e999.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise UpdateError("the value of a format or embed is not JSON, or nested too deep") from None
+    level, depth = [value], 0
+    while level := [
+        child
+        for parent in level
+        if isinstance(parent, (dict, list))
+        for child in (parent.values() if isinstance(parent, dict) else parent)
+    ]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise UpdateError(f"values nested deeper than {MAX_DEPTH}")
+    return stop
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _signed(data: bytes, i: int) -> int:
+    """Skip one signed number of a plain value; its end."""
+    byte = data[i]
+    i += 1
+    value, shift = byte & 63, 6
+    while byte > 127:
+        byte = data[i]
+        i += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if value > MAX_SAFE_INTEGER or shift > 62:
+            raise UpdateError("an integer beyond 2**53")
+    return i
+
+
+def _varint(data: bytes, i: int) -> tuple[int, int]:
+    """Read one number; it and its end."""
+    byte = data[i]
+    i += 1
+    if byte < 128:
+        return byte, i
+    value, shift = byte & 127, 7
+    while True:
+        byte = data[i]
+        i += 1
+        if byte < 128:
+            value |= byte << shift
+            if value > MAX_SAFE_INTEGER:
+                raise UpdateError("a number beyond 2**53")
+            return value, i
+        value |= (byte & 127) << shift
+        shift += 7
+        if shift > 49:
+            raise UpdateError("a number beyond 2**53")
+
+
+def _count(data: bytes, i: int) -> tuple[int, int]:
+    """Read how many things follow, at least a byte each; the number and its end."""
+    count, i = _varint(data, i)
+    if count > len(data) - i:
+        raise UpdateError("a count promises more than the update holds")
+    return count, i
+
+
+def _bytes(data: bytes, i: int) -> int:
+    """Skip one length and as many bytes; their end."""
+    length, i = _varint(data, i)
+    i += length
+    if i > len(data):
+        raise IndexError
+    return i
+
+
+def _string(data: bytes, i: int) -> int:
+    """Skip one string, which must be UTF-8; its end."""
+    length, i = _varint(data, i)
+    raw = data[i : i + length]
+    i += length
+    if i > len(data):
+        raise IndexError
+    if not raw.isascii():
+        raw.decode()
+    return i
+
+
+def _lows(struct: Struct) -> list[int]:
+    """The clocks at which the second half of a surrogate pair stands."""
+    lows: list[int] = []
+    if struct.text and max(struct.text) > "\uffff":
+        clock = struct.clock
+        for char in struct.text:
+            clock += 1
+            if char > "\uffff":
+                lows.append(clock)
+                clock += 1
+    return lows
+
+
+def _causally(waits: Mapping[int, Sequence[tuple[int, Id]]]) -> Iterator[Id]:
+    """An order in which structs can be taken in: (client, clock) says that this client's structs may go
+    up to the one that begins at or before that clock.
+
+    ``waits`` holds, by client in order of clocks, which unit of another client a clock needs first.
+    Raises UpdateError if clients wait for each other in a ring.
+    """
+    done = dict.fromkeys(waits, 0)
+    for client in waits:
+        stack = [(client, MAX_CLOCK)]
+        waiting = {client}
+        while stack:
+            client, clock = stack[-1]
+            own, index = waits[client], done[client]
+            if index == len(own) or own[index][0] > clock:
+                yield stack.pop()
+                waiting.discard(client)
+                continue
+            target, position = own[index][1]
+            others = waits.get(target, ())
+            if done.get(target, 0) < len(others) and others[done[target]][0] <= position:
+                if target in waiting:
+                    raise UpdateError("structs wait for each other")
+                stack.append((target, position))
+                waiting.add(target)
+            else:
+                yield target, position
+                done[client] += 1
+
+
+def _encode(data: bytes, sections: Mapping[int, Sequence[Struct]]) -> bytes:
+    """Write structs, each client's without gaps, as they stand in ``data``."""
+    out = bytearray()
+    _write(out, len(sections))
+    for client, structs in sections.items():
+        _write(out, len(structs))
+        _write(out, client)
+        _write(out, structs[0].clock)
+        out += data[structs[0].start : structs[-1].stop]
+    return bytes(out)
+
+
+def _encode_deletes(ranges: Mapping[int, Sequence[tuple[int, int]]]) -> bytes:
+    out = bytearray()
+    _write(out, len(ranges))
+    for client, spans in ranges.items():
+        _write(out, client)
+        _write(out, len(spans))
+        for clock, end in spans:
+            _write(out, clock)
+            _write(out, end - clock)
+    return bytes(out)
+
+
+def _write(out: bytearray, number: int) -> None:
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)

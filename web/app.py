@@ -1,0 +1,81 @@
+"""The application: the only place that knows all layers and puts them together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from collab.hub import Hub, Limits
+from storage.database import Database
+from storage.documents import Documents
+from storage.log import UpdateLog
+from storage.migrations import migrate
+from web import documents, metrics, page, problem, websocket
+from web.settings import Settings
+
+
+class RawPath:
+    """Route on the path as it was sent. Decoded first, a %2F inside a name could not be told from a
+    slash, and bytes that are not UTF-8 would pass as U+FFFD; names are decoded in ``parse_name``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            scope["path"] = scope["raw_path"].decode("ascii", "replace")
+        await self._app(scope, receive, send)
+
+
+def create_app(hub: Hub, documents_store: Documents) -> FastAPI:
+    """The ASGI application over a running hub. WebSockets need ``web.transport`` (see ``web.server``)."""
+    app = FastAPI(
+        title="Collab",
+        version=version("collab-server"),
+        description="Documents that many people edit at once. Live editing is at `/ws/{document}`.",
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
+    app.state.hub = hub
+    app.state.documents = documents_store
+    app.state.registry = metrics.registry(hub)
+    problem.install(app)
+    app.add_middleware(GZipMiddleware, minimum_size=1024)
+    app.add_middleware(RawPath)
+    app.include_router(websocket.router)
+    app.include_router(documents.router)
+    app.include_router(metrics.router)
+    app.mount("/assets", page.Assets())
+    app.include_router(page.router)
+    return app
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The application with its database migrated, claimed and open, and its hub at work.
+
+    Raises DatabaseTooNew, DatabaseInUse, StorageUnavailable at the start; FatalStorageError, in an
+    ExceptionGroup, when the database fails for good while it runs.
+    """
+    await migrate(settings.url)
+    database = await Database.open(settings.url)
+    try:
+        hub = Hub(
+            UpdateLog(database),
+            Limits(settings.idle_seconds, settings.memory_bytes, settings.commit_patience),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            ready = asyncio.Event()
+            work = tasks.create_task(hub.run(ready))
+            await ready.wait()
+            yield create_app(hub, Documents(database))
+            work.cancel()
+    finally:
+        await database.close()

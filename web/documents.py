@@ -1,0 +1,159 @@
+"""The documents API: list, make, read, rename, delete."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from collab.document import check_name, parse_name
+from collab.errors import (
+    DocumentDeleted,
+    DocumentExists,
+    DocumentNotFound,
+    InvalidName,
+    InvalidRequest,
+    StorageUnavailable,
+)
+from collab.hub import Hub
+from storage.documents import Documents
+from web.problem import responses
+
+router = APIRouter(prefix="/api/documents", tags=["documents"])
+
+TITLE_LIMIT = 500  # characters
+MISSING = responses(InvalidName, DocumentNotFound, DocumentDeleted, InvalidRequest, StorageUnavailable)
+
+
+class Document(BaseModel):
+    """A document. ``head`` is the seq of its last update, 0 when it has none."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str = Field(examples=["minutes/2026-11-23"])
+    title: str = Field(examples=["Minutes of Monday"])
+    head: int = Field(examples=[1024])
+    created_at: datetime
+    updated_at: datetime
+
+
+class DocumentList(BaseModel):
+    """Documents, the latest changed first; ``next`` is the cursor of the following page."""
+
+    documents: list[Document]
+    next: str | None
+
+
+class NewDocument(BaseModel):
+    """What to make. Without a name one is chosen that nobody can guess."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(default=None, description="Up to 255 bytes of UTF-8.", examples=["minutes"])
+    title: str = Field(default="", max_length=TITLE_LIMIT, examples=["Minutes of Monday"])
+
+
+class Change(BaseModel):
+    """What to change: the title; or ``deleted: false`` to bring a deleted document back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str | None = Field(default=None, max_length=TITLE_LIMIT)
+    deleted: Literal[False] | None = None
+
+
+def documents_of(request: Request) -> Documents:
+    found: Documents = request.app.state.documents
+    return found
+
+
+def hub_of(request: Request) -> Hub:
+    found: Hub = request.app.state.hub
+    return found
+
+
+def named(document: str) -> str:
+    """The name in the path, where slashes are written %2F."""
+    return parse_name(document)
+
+
+Store = Annotated[Documents, Depends(documents_of)]
+Rooms = Annotated[Hub, Depends(hub_of)]
+Name = Annotated[str, Depends(named)]
+
+
+@router.get("", responses=responses(InvalidRequest, StorageUnavailable))
+async def list_documents(
+    documents: Store,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    cursor: str | None = None,
+    q: Annotated[str | None, Query(max_length=200, description="Part of a name or title.")] = None,
+) -> DocumentList:
+    page = await documents.list(limit, cursor, q)
+    return DocumentList(documents=[Document.model_validate(d) for d in page.documents], next=page.cursor)
+
+
+@router.post("", status_code=201, responses=responses(InvalidName, DocumentExists, StorageUnavailable))
+async def create_document(new: NewDocument, documents: Store, response: Response) -> Document:
+    name = secrets.token_urlsafe(9) if new.name is None else check_name(new.name)
+    made = await documents.create(name, new.title)
+    response.headers["Location"] = f"/api/documents/{quote(name, safe='')}"
+    return Document.model_validate(made)
+
+
+@router.get("/{document}", responses=MISSING)
+async def read_document(name: Name, documents: Store) -> Document:
+    return Document.model_validate(await documents.get(name))
+
+
+@router.patch("/{document}", responses=MISSING)
+async def change_document(name: Name, change: Change, documents: Store) -> Document:
+    if change.deleted is False:
+        await documents.undelete(name)
+    if change.title is not None:
+        return Document.model_validate(await documents.rename(name, change.title))
+    return Document.model_validate(await documents.get(name))
+
+
+@router.delete("/{document}", status_code=204, responses=MISSING)
+async def delete_document(name: Name, documents: Store, hub: Rooms) -> None:
+    await documents.delete(name)
+    hub.forget(name)
+
+
+@router.get(
+    "/{document}/content",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The text, or with `format=yjs` the whole state as one Yjs update (v1). "
+            "The ETag is the seq of the last update in it.",
+            "content": {"text/markdown": {}, "application/octet-stream": {}},
+        },
+        304: {"description": "It has not changed."},
+        **MISSING,
+    },
+)
+async def read_content(
+    name: Name,
+    documents: Store,
+    hub: Rooms,
+    request: Request,
+    format: Literal["markdown", "yjs"] = "markdown",
+) -> Response:
+    await documents.get(name)
+    if format == "yjs":
+        seq, body = await hub.state(name)
+        media_type = "application/octet-stream"
+    else:
+        seq, text = await hub.text(name)
+        body, media_type = text.encode("utf-8", "surrogatepass"), "text/markdown; charset=utf-8"
+    etag = f'"{seq}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=media_type, headers=headers)

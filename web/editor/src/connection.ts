@@ -1,0 +1,188 @@
+/**
+ * The line to the server: the stock y-websocket provider, and around it what that cannot tell: whether an
+ * edit is on the server's disk (message 102, docs/protocol.md), and whether the line is dead.
+ */
+
+import * as decoding from "lib0/decoding";
+import * as encoding from "lib0/encoding";
+import { encodeAwarenessUpdate, type Awareness } from "y-protocols/awareness";
+import { readAuthMessage } from "y-protocols/auth";
+import { WebsocketProvider } from "y-websocket";
+import type * as Y from "yjs";
+
+const SYNC = 0;
+const SYNC_STEP_1 = 0;
+const AWARENESS = 1;
+const AUTH = 2;
+const ACKNOWLEDGE = 102;
+
+// A silent line is asked after QUIET_MS and given up DEAD_MS later: a black hole is seen within ten seconds.
+const QUIET_MS = 4_000;
+const DEAD_MS = 4_000;
+// A socket that has not opened by now never will.
+const OPENING_MS = 8_000;
+// A server that is there has answered by now; after this the page says that it is not.
+const FIRST_ANSWER_MS = 2_500;
+
+/** Why the server wants no more of this client. `code` is the close code, or 0 for a refused edit. */
+export interface Stopped {
+  code: number;
+  reason: string;
+}
+
+export interface Listener {
+  /** `live`: the server has everything up to some edit, and has sent what it had. */
+  changed(): void;
+  /** Everything up to this mark is on the server's disk. */
+  acknowledged(mark: number): void;
+  stopped(why: Stopped): void;
+}
+
+export class Connection {
+  readonly provider: WebsocketProvider;
+  /** At least one attempt has ended, or has taken long enough to be called one that failed. */
+  tried = false;
+  private mark = 0;
+  private asked: number | null = null;
+  private answered = false;
+  private open = false;
+  private heard = 0;
+  private askedAt = 0;
+  // Told apart, an answer to a question put on an earlier socket is not taken for this one's.
+  private socket = 0;
+
+  constructor(
+    name: string,
+    doc: Y.Doc,
+    awareness: Awareness,
+    private readonly listener: Listener,
+  ) {
+    const server = `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/ws`;
+    this.provider = new WebsocketProvider(server, encodeURIComponent(name), doc, {
+      connect: false,
+      awareness,
+      // Tabs share edits in replica.ts, where each forwards them; here a tab would keep them from the server.
+      disableBc: true,
+    });
+    this.provider.on("status", () => this.onStatus());
+    this.provider.on("sync", () => this.listener.changed());
+    this.provider.on("connection-close", () => this.giveUp());
+    this.provider.on("closed", ({ code, reason }) => this.listener.stopped({ code, reason }));
+    this.handle();
+    this.muteEcho(awareness);
+    window.setInterval(() => this.watch(), 1000);
+    addEventListener("online", () => this.restart());
+    addEventListener("offline", () => this.restart());
+    document.addEventListener("visibilitychange", () => {
+      if (document.visibilityState === "visible" && !this.open) this.restart();
+    });
+  }
+
+  /** The server has answered on this socket and its content is here; edits are on their way at once. */
+  get live(): boolean {
+    return this.open && this.answered && this.provider.synced;
+  }
+
+  connect(): void {
+    this.provider.connect();
+    setTimeout(() => this.giveUp(), FIRST_ANSWER_MS);
+  }
+
+  /** Asks for the acknowledgement of everything sent so far, which is every edit up to `mark`. */
+  expect(mark: number): void {
+    this.mark = mark;
+    if (this.asked === null) this.ask();
+  }
+
+  private onStatus(): void {
+    this.open = false;
+    this.answered = false;
+    this.asked = null;
+    this.socket += 1;
+    this.heard = this.askedAt = Date.now();
+    this.listener.changed();
+  }
+
+  private giveUp(): void {
+    this.tried = true;
+    this.listener.changed();
+  }
+
+  private handle(): void {
+    const { messageHandlers } = this.provider;
+    const sync = messageHandlers[SYNC] as (typeof messageHandlers)[number];
+    messageHandlers[SYNC] = (encoder, decoder, ...rest) => {
+      const step = decoding.peekVarUint(decoder);
+      sync(encoder, decoder, ...rest);
+      if (step !== SYNC_STEP_1) return;
+      // Our step 2, with all that the server lacks, goes out when this handler returns; what is asked
+      // after it covers every edit.
+      queueMicrotask(() => {
+        this.open = true;
+        this.ask();
+      });
+    };
+    messageHandlers[AUTH] = (_encoder, decoder, provider) => {
+      readAuthMessage(decoder, provider.doc, (_doc, reason) => this.listener.stopped({ code: 0, reason }));
+    };
+    messageHandlers[ACKNOWLEDGE] = (_encoder, decoder) => {
+      const payload = decoding.createDecoder(decoding.readVarUint8Array(decoder));
+      if (decoding.readVarUint(payload) !== this.socket) return;
+      const mark = decoding.readVarUint(payload);
+      this.asked = null;
+      this.answered = true;
+      this.listener.acknowledged(mark);
+      if (mark < this.mark) this.ask();
+      this.listener.changed();
+    };
+  }
+
+  private ask(): void {
+    const { ws } = this.provider;
+    if (!this.open || ws?.readyState !== WebSocket.OPEN) return;
+    const payload = encoding.createEncoder();
+    encoding.writeVarUint(payload, this.socket);
+    encoding.writeVarUint(payload, this.mark);
+    const message = encoding.createEncoder();
+    encoding.writeVarUint(message, ACKNOWLEDGE);
+    encoding.writeVarUint8Array(message, encoding.toUint8Array(payload));
+    this.asked = this.mark;
+    this.askedAt = Date.now();
+    ws.send(encoding.toUint8Array(message));
+  }
+
+  /** The stock handler sends every stranger's presence back to the server: n people, n² messages. */
+  private muteEcho(awareness: Awareness): void {
+    awareness.off("update", this.provider._awarenessUpdateHandler);
+    awareness.on("update", ({ added, updated, removed }: Record<string, number[]>) => {
+      const { ws } = this.provider;
+      const mine = [added, updated, removed].some((clients) => clients?.includes(awareness.clientID));
+      if (!mine || ws?.readyState !== WebSocket.OPEN) return;
+      const message = encoding.createEncoder();
+      encoding.writeVarUint(message, AWARENESS);
+      encoding.writeVarUint8Array(message, encodeAwarenessUpdate(awareness, [awareness.clientID]));
+      ws.send(encoding.toUint8Array(message));
+    });
+  }
+
+  private watch(): void {
+    const { ws } = this.provider;
+    if (!ws) return;
+    const now = Date.now();
+    if (ws.readyState !== WebSocket.OPEN || !this.open) {
+      if (now - this.heard > OPENING_MS) this.restart();
+      return;
+    }
+    const heard = Math.max(this.heard, this.provider.wsLastMessageReceived);
+    if (this.asked !== null) {
+      if (now - Math.max(heard, this.askedAt) > DEAD_MS) this.restart();
+    } else if (now - Math.max(heard, this.askedAt) > QUIET_MS) this.ask();
+  }
+
+  /** Drops the socket without waiting for its goodbye, and dials again. */
+  private restart(): void {
+    if (!this.provider.shouldConnect) return;
+    this.provider.disconnect();
+    this.provider.connect();
+  }
+}

@@ -1,0 +1,61 @@
+/** CodeMirror over the Y.Text of a replica. It writes what its user does, and nothing on its own. */
+
+import { defaultKeymap } from "@codemirror/commands";
+import { Compartment, EditorState } from "@codemirror/state";
+import { EditorView, highlightSpecialChars, keymap, placeholder } from "@codemirror/view";
+import { yCollab, yUndoManagerKeymap } from "y-codemirror.next";
+import * as Y from "yjs";
+import { carets } from "./carets";
+import { markdown } from "./markdown";
+import type { Replica } from "./replica";
+import { t } from "./strings";
+
+export interface Editor {
+  view: EditorView;
+  /** Shown while the text is empty. */
+  hint(text: string): void;
+  lock(readOnly: boolean): void;
+}
+
+export function editor(parent: HTMLElement, replica: Replica): Editor {
+  const { text, awareness } = replica;
+  // yCollab adds its own origin, the only one; what is loaded or comes from others is never on the stack.
+  const undoManager = new Y.UndoManager(text, { trackedOrigins: new Set() });
+  const empty = new Compartment();
+  const writable = new Compartment();
+  const view = new EditorView({
+    parent,
+    state: EditorState.create({
+      doc: text.toString(),
+      extensions: [
+        // The text knows one line end. A CR that came from elsewhere is a character, so that positions
+        // here and in the Y.Text stay the same; one that is pasted here becomes the line end it meant.
+        EditorState.lineSeparator.of("\n"),
+        EditorView.clipboardInputFilter.of((pasted) => pasted.replace(/\r\n?/g, "\n")),
+        yCollab(text, null, { undoManager }),
+        carets(text, awareness),
+        markdown(),
+        keymap.of([...yUndoManagerKeymap, ...defaultKeymap]),
+        highlightSpecialChars(),
+        EditorView.lineWrapping,
+        EditorView.contentAttributes.of({
+          "aria-label": t.text,
+          spellcheck: "true",
+          autocorrect: "on",
+          autocapitalize: "sentences",
+        }),
+        empty.of([]),
+        writable.of([]),
+      ],
+    }),
+  });
+  return {
+    view,
+    hint: (hint) => view.dispatch({ effects: empty.reconfigure(placeholder(hint)) }),
+    lock: (readOnly) => {
+      const attributes = { "aria-readonly": String(readOnly) };
+      const locked = [EditorState.readOnly.of(true), EditorView.contentAttributes.of(attributes)];
+      view.dispatch({ effects: writable.reconfigure(readOnly ? locked : []) });
+    },
+  };
+}

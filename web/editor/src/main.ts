@@ -1,0 +1,25 @@
+/** Two pages at two kinds of address; each loads only what it needs. */
+
+import "@fontsource-variable/literata/wght.css";
+import "@fontsource-variable/literata/wght-italic.css";
+import "@fontsource-variable/instrument-sans/wght.css";
+import "./style.css";
+import { t } from "./strings";
+
+if (location.pathname.startsWith("/d/")) {
+  let name = "";
+  try {
+    name = decodeURIComponent(location.pathname.slice("/d/".length));
+  } catch {
+    // half of an escape: it names nothing
+  }
+  if (name) void import("./document").then(({ open }) => open(name));
+  else document.body.append(t.badName);
+} else {
+  void import("./documents").then(({ list }) => list());
+}
+
+if (import.meta.env.PROD && "serviceWorker" in navigator) {
+  // Its absence costs reloading without a server, and nothing else.
+  navigator.serviceWorker.register("/sw.js").catch((reason: unknown) => console.info("no service worker:", reason));
+}

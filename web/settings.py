@@ -1,0 +1,90 @@
+"""Settings: read once, from flags and COLLAB_* variables, then never changed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+
+def setting(default: Any, help: str, **options: Any) -> Any:
+    return field(default=default, metadata={"help": help, **options})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every field is a flag ``--name`` and a variable ``COLLAB_NAME``; the flag wins."""
+
+    host: str = setting("127.0.0.1", "Address to listen on.")
+    port: int = setting(8000, "Port to listen on; 0 takes a free one.")
+    data: Path = setting(Path("data"), "Directory of the embedded database; made when missing.")
+    database_url: str = setting(
+        "", "Database to use: postgresql://user@host/name or sqlite:////path; by default DATA/collab.db."
+    )
+    message_bytes: int = setting(8 << 20, "Largest WebSocket message; a larger one is refused with 4413.")
+    idle_seconds: float = setting(30.0, "How long a room stays in memory after its last client has gone.")
+    memory_bytes: int = setting(
+        1 << 30, "Memory that open rooms may take, estimated; idle rooms go first, then joins wait."
+    )
+    commit_patience: float = setting(
+        10.0, "Seconds for which a failing commit is tried again before clients are sent away."
+    )
+    stall_seconds: float = setting(15.0, "Seconds a client may read nothing while it is being written to.")
+    shutdown_seconds: float = setting(10.0, "Deadline for a clean stop after SIGTERM.")
+    log_level: str = setting("info", "How much to log: debug, info, warning or error.")
+
+    @property
+    def url(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.data.resolve() / 'collab.db'}"
+
+
+def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Give ``parser`` the flags of the settings called ``names``, or of all of them."""
+    for item in fields(Settings):
+        if not names or item.name in names:
+            variable = f"COLLAB_{item.name.upper()}"
+            shown = "" if item.default == "" else f" Default {item.default}."
+            parser.add_argument(
+                f"--{item.name.replace('_', '-')}",
+                default=None,
+                metavar=item.name.upper(),
+                help=f"{item.metadata['help']}{shown} [{variable}]",
+            )
+
+
+def read(flags: Mapping[str, str | None], environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings from parsed flags and the environment. Raises ValueError naming the one at fault."""
+    values: dict[str, Any] = {}
+    kinds = get_type_hints(Settings)
+    for item in fields(Settings):
+        variable = f"COLLAB_{item.name.upper()}"
+        flag = flags.get(item.name)
+        given = flag if flag is not None else environment.get(variable)
+        if given is None:
+            continue
+        kind = kinds[item.name]
+        try:
+            values[item.name] = kind(given)
+        except ValueError:
+            where = f"--{item.name.replace('_', '-')}" if flag is not None else variable
+            raise ValueError(f"{where} must be {_described(kind)}, not {given!r}") from None
+    settings = Settings(**values)
+    if not 0 <= settings.port <= 65535:
+        raise ValueError(f"--port must be between 0 and 65535, not {settings.port}")
+    if settings.log_level not in LOG_LEVELS:
+        raise ValueError(f"--log-level must be one of {', '.join(LOG_LEVELS)}, not {settings.log_level!r}")
+    for name in ("message_bytes", "memory_bytes", "stall_seconds", "shutdown_seconds"):
+        if getattr(settings, name) <= 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be more than 0")
+    return settings
+
+
+LOG_LEVELS: Sequence[str] = ("debug", "info", "warning", "error")
+
+
+def _described(kind: type) -> str:
+    return {int: "a whole number", float: "a number"}.get(kind, f"a {kind.__name__}")
