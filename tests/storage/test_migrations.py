@@ -57,7 +57,7 @@ async def test_database_from_the_future_is_refused_and_left_alone(url):
         lambda c: c.execute(text("UPDATE alembic_version SET version_num = '9999'")).rowcount
     )
     await database.close()
-    with pytest.raises(DatabaseTooNew, match="version 9999.*upgrade Collab"):
+    with pytest.raises(DatabaseTooNew, match=r"version 9999.*upgrade Collab"):
         await migrate(url)
     database = await Database.open(url)
     version = text("SELECT version_num FROM alembic_version")
