@@ -1,0 +1,506 @@
+"""The promises of collab/room.py, R1 to R5, on an in-memory link flushed by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pycrdt import Array, Doc, Text
+from wire import Bench, Wire
+
+from collab import document, protocol
+from collab.errors import StorageUnavailable
+from collab.log import Loaded, Origin
+from collab.protocol import SyncStep1, SyncStep2, Update
+from collab.room import Room
+from collab.session import HOLD_COUNT, HOLD_SECONDS, OUTBOX_LIMIT, STREAM_WINDOW, Session
+
+EMPTY_SV = b"\x00"
+
+
+class Typist:
+    """A doc whose local edits come out as updates, like a Yjs client's."""
+
+    def __init__(self, client: int) -> None:
+        self.doc: Doc[Any] = Doc(client_id=client)
+        self.text = self.doc.get("content", type=Text)
+
+    def type(self, at: int, words: str) -> bytes:
+        before = self.doc.get_state()
+        self.text.insert(at, words)
+        return self.doc.get_update(before)
+
+    def erase(self, start: int, stop: int) -> bytes:
+        before = self.doc.get_state()
+        del self.text[start:stop]
+        return self.doc.get_update(before)
+
+    def take(self, wire: Wire) -> None:
+        for message in decoded(wire):
+            if isinstance(message, SyncStep2 | Update):
+                self.doc.apply_update(message.update)
+
+
+def decoded(wire: Wire) -> list[protocol.Message]:
+    return [message for frame in wire.take() for message in protocol.decode(frame)]
+
+
+def greet(bench: Bench, actor: str = "") -> tuple[Session, Wire]:
+    """Join and have the empty state vector answered; the wire is empty after it."""
+    session, wire = bench.join(actor)
+    bench.room.receive(session, protocol.encode_step1(EMPTY_SV))
+    wire.take()
+    return session, wire
+
+
+def send(bench: Bench, session: Session, update: bytes) -> None:
+    bench.room.receive(session, protocol.encode_update(update))
+
+
+def updates(wire: Wire) -> list[bytes]:
+    return [message.update for message in decoded(wire) if isinstance(message, Update)]
+
+
+def test_a_session_is_greeted_with_step_1_and_answered_with_step_2() -> None:
+    bench = Bench()
+    session, wire = bench.join()
+    assert decoded(wire) == [SyncStep1(EMPTY_SV)]
+    bench.room.receive(session, protocol.encode_step1(EMPTY_SV))
+    assert decoded(wire) == [SyncStep2(document.EMPTY_UPDATE)]
+
+
+def test_r1_an_update_is_told_only_after_its_commit_and_to_its_author_too() -> None:
+    bench = Bench()
+    (author, author_wire), (_, other_wire) = greet(bench), greet(bench)
+    update = Typist(1).type(0, "hello")
+    send(bench, author, update)
+    assert not author_wire.messages
+    assert not other_wire.messages
+    bench.commit()
+    assert updates(author_wire) == [update]
+    assert updates(other_wire) == [update]
+    assert [entry.data for entry in bench.log.entries["d"]] == [update]
+
+
+def test_r1_a_joiner_is_answered_only_when_what_the_answer_holds_is_durable() -> None:
+    bench = Bench()
+    author, _ = greet(bench)
+    send(bench, author, Typist(1).type(0, "hello"))
+    joiner, wire = bench.join()
+    wire.take()
+    bench.room.receive(joiner, protocol.encode_step1(EMPTY_SV))
+    assert not wire.messages
+    bench.commit()
+    reader = Typist(2)
+    reader.take(wire)
+    assert str(reader.text) == "hello"
+
+
+def test_r1_a_joiner_gets_what_was_typed_after_its_answer_was_made() -> None:
+    bench = Bench()
+    author, _ = greet(bench)
+    typist, reader = Typist(1), Typist(2)
+    send(bench, author, typist.type(0, "a"))
+    joiner, wire = bench.join()
+    bench.room.receive(joiner, protocol.encode_step1(EMPTY_SV))
+    send(bench, author, typist.type(1, "b"))
+    bench.commit()
+    send(bench, author, typist.type(2, "c"))
+    bench.commit()
+    reader.take(wire)
+    assert str(reader.text) == "abc"
+
+
+def test_r1_an_acknowledgement_waits_for_the_commit() -> None:
+    bench = Bench()
+    author, wire = greet(bench)
+    send(bench, author, Typist(1).type(0, "hello"))
+    bench.room.receive(author, protocol.encode_sync_status(b"7"))
+    assert not wire.messages
+    bench.commit()
+    assert decoded(wire)[-1] == protocol.SyncStatus(b"7")
+
+
+def test_r1_an_acknowledgement_waits_for_what_another_sent_first() -> None:
+    """A repeats what B sent a moment ago: nothing new, and yet durable only with B's commit."""
+    bench = Bench()
+    (a, wire), (b, _) = greet(bench), greet(bench)
+    update = Typist(1).type(0, "hello")
+    send(bench, b, update)
+    send(bench, a, update)
+    bench.room.receive(a, protocol.encode_sync_status(b"1"))
+    assert not wire.messages
+    bench.commit()
+    assert protocol.SyncStatus(b"1") in decoded(wire)
+
+
+def test_r1_an_acknowledgement_is_given_at_once_when_all_is_durable() -> None:
+    bench = Bench()
+    session, wire = greet(bench)
+    bench.room.receive(session, protocol.encode_sync_status(b"x"))
+    assert decoded(wire) == [protocol.SyncStatus(b"x")]
+
+
+def test_r1_an_acknowledgement_waits_for_an_update_that_is_held() -> None:
+    bench = Bench()
+    session, wire = greet(bench)
+    typist = Typist(1)
+    first, second = typist.type(0, "a"), typist.type(1, "b")
+    send(bench, session, second)
+    bench.room.receive(session, protocol.encode_sync_status(b"2"))
+    assert protocol.SyncStatus(b"2") not in decoded(wire)
+    send(bench, session, first)
+    assert protocol.SyncStatus(b"2") not in decoded(wire)
+    bench.commit()
+    assert protocol.SyncStatus(b"2") in decoded(wire)
+
+
+def test_a_batch_is_told_as_one_merged_update() -> None:
+    bench = Bench()
+    (author, _), (_, wire) = greet(bench), greet(bench)
+    typist, reader = Typist(1), Typist(2)
+    for i, letter in enumerate("merged"):
+        send(bench, author, typist.type(i, letter))
+    bench.commit()
+    assert len(wire.messages) == 1
+    reader.take(wire)
+    assert str(reader.text) == "merged"
+    assert len(bench.log.entries["d"]) == 6
+
+
+def test_a_failed_commit_acknowledges_nothing_and_sends_everyone_away() -> None:
+    bench = Bench()
+    author, wire = greet(bench)
+    send(bench, author, Typist(1).type(0, "hello"))
+    bench.room.receive(author, protocol.encode_sync_status(b"1"))
+    bench.log.fail = 1
+    assert isinstance(bench.commit(), StorageUnavailable)
+    assert not wire.messages
+    assert wire.closed == (1013, "the disk is full")
+    assert bench.log.entries == {}
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (b"", "empty"),
+        (b"\x00\x02\x05\x01", "payload"),
+        (b"\x00\x07\x00", "sync step 7"),
+        (b"\x00\x02" + b"\xff" * 9, "53 bits"),
+        (b"\x00\x02\x03\x01\x01\x01", ""),
+        (b"\x01\x03\x01\x01\x00", ""),
+    ],
+)
+def test_r2_a_malformed_frame_ends_its_session_only(frame: bytes, reason: str) -> None:
+    bench = Bench()
+    (bad, bad_wire), (good, good_wire) = greet(bench), greet(bench)
+    bench.room.receive(bad, frame)
+    assert bad_wire.closed is not None
+    assert bad_wire.closed[0] == 4400
+    assert reason in bad_wire.closed[1]
+    assert good_wire.closed is None
+    send(bench, good, Typist(1).type(0, "still here"))
+    bench.commit()
+    assert bench.room.text() == (1, "still here")
+
+
+def test_r2_an_update_on_which_pycrdt_raises_costs_the_doc_and_the_sender(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    (bad, bad_wire), (good, good_wire) = greet(bench), greet(bench)
+    typist = Typist(1)
+    send(bench, good, typist.type(0, "kept"))
+    bench.commit()
+    send(bench, good, typist.type(4, " pending"))
+
+    real = document.apply
+
+    def panicking(doc: Doc[Any], update: bytes) -> None:
+        doc.get("content", type=Text).clear()  # half applied
+        monkeypatch.setattr(document, "apply", real)
+        raise document.UpdateError("panicked")
+
+    monkeypatch.setattr(document, "apply", panicking)
+    send(bench, bad, Typist(2).type(0, "evil"))
+    assert bad_wire.closed is not None
+    assert good_wire.closed is None
+    assert bench.room.text()[1] == "kept pending"
+    bench.commit()
+    assert [e.actor.id for e in bench.log.entries["d"]] == [good.actor.id] * 2
+    assert bench.stats.rebuilt == 1
+
+
+def test_r3_an_update_before_its_predecessor_waits_and_step_1_is_sent_again() -> None:
+    bench = Bench()
+    (session, wire), (_, other) = greet(bench), greet(bench)
+    typist = Typist(1)
+    first, second = typist.type(0, "a"), typist.type(1, "b")
+    send(bench, session, second)
+    assert decoded(wire) == [SyncStep1(EMPTY_SV)]
+    assert bench.room.take_pending() is None
+    send(bench, session, first)
+    bench.commit()
+    assert [e.data for e in bench.log.entries["d"]] == [first, second]
+    reader = Typist(2)
+    reader.take(other)
+    assert str(reader.text) == "ab"
+
+
+def test_r3_a_deletion_of_what_is_not_here_yet_waits() -> None:
+    bench = Bench()
+    session, _ = greet(bench)
+    typist = Typist(1)
+    first = typist.type(0, "abc")
+    erased = typist.erase(0, 1)
+    send(bench, session, erased)
+    assert bench.room.take_pending() is None
+    send(bench, session, first)
+    bench.commit()
+    assert bench.room.text() == (2, "bc")
+
+
+def test_r3_what_waits_is_bounded_in_number_and_in_time() -> None:
+    bench = Bench()
+    (many, many_wire), (late, late_wire) = greet(bench), greet(bench)
+    typist, other = Typist(1), Typist(2)
+    typist.type(0, "never sent")
+    for i in range(HOLD_COUNT + 1):
+        send(bench, many, typist.type(i, "x"))
+    assert many_wire.closed is not None
+    assert many_wire.closed[0] == 4500
+    other.type(0, "never sent")
+    send(bench, late, other.type(0, "x"))
+    bench.clock.now += HOLD_SECONDS - 1
+    bench.room.sweep()
+    assert late_wire.closed is None
+    bench.clock.now += 2
+    bench.room.sweep()
+    assert late_wire.closed is not None
+    assert late_wire.closed[0] == 4500
+    assert bench.room.take_pending() is None
+
+
+def test_r4_what_changes_nothing_costs_no_row() -> None:
+    bench = Bench()
+    session, wire = greet(bench)
+    typist = Typist(1)
+    typed, erased = typist.type(0, "abc"), typist.erase(0, 1)
+    for _ in range(3):
+        send(bench, session, typed)
+        send(bench, session, erased)
+    bench.room.receive(session, protocol.encode_step2(typist.doc.get_update()))
+    bench.commit()
+    assert len(bench.log.entries["d"]) == 2
+    wire.take()
+    bench.room.receive(session, protocol.encode_step2(typist.doc.get_update()))
+    assert bench.room.take_pending() is None
+
+
+def test_entries_say_who_and_how() -> None:
+    bench = Bench()
+    session, _ = greet(bench, "guest:ann")
+    typist = Typist(77)
+    send(bench, session, typist.type(0, "live"))
+    bench.room.receive(session, protocol.encode_step2(typist.type(0, "offline ")))
+    send(bench, session, typist.erase(0, 1))
+    bench.commit()
+    rows = bench.log.entries["d"]
+    assert [(e.seq, e.actor.id, e.client, e.origin) for e in rows] == [
+        (1, "guest:ann", 77, Origin.EDIT),
+        (2, "guest:ann", 77, Origin.OFFLINE),
+        (3, "guest:ann", 77, Origin.EDIT),
+    ]
+
+
+def test_r5_nobody_extends_a_client_id_that_is_another_sessions_own() -> None:
+    bench = Bench()
+    (victim, _), (squatter, squatter_wire) = greet(bench, "guest:v"), greet(bench, "guest:s")
+    typist = Typist(1)
+    send(bench, victim, typist.type(0, "mine"))
+    forger = Typist(1)
+    forger.doc.apply_update(typist.doc.get_update())
+    send(bench, squatter, forger.type(0, "FORGED"))
+    assert victim.link.probes == 1  # type: ignore[attr-defined]
+    send(bench, victim, typist.type(4, " and safe"))
+    bench.commit()
+    assert bench.room.text()[1] == "mine and safe"
+    assert squatter_wire.closed is None  # its update waits, then turns out to be known, or ends it
+
+
+def test_r5_a_client_id_is_free_when_its_session_has_gone() -> None:
+    """A laptop that comes back while its old socket is half open: its edits wait until that ends."""
+    bench = Bench()
+    old, _ = greet(bench, "guest:1")
+    typist = Typist(1)
+    send(bench, old, typist.type(0, "before"))
+    new, _ = greet(bench, "guest:2")
+    send(bench, new, typist.type(6, " after"))
+    assert bench.room.text()[1] == "before"
+    bench.room.leave(old)
+    bench.commit()
+    assert bench.room.text()[1] == "before after"
+
+
+def test_the_same_actor_goes_on_with_its_client_id_on_a_newer_socket() -> None:
+    bench = Bench()
+    old, _ = greet(bench, "guest:a")
+    typist = Typist(1)
+    send(bench, old, typist.type(0, "before"))
+    new, _ = greet(bench, "guest:a")
+    send(bench, new, typist.type(6, " after"))
+    assert bench.room.text()[1] == "before after"
+
+
+def test_a_large_state_is_streamed_and_ended_by_a_step_2() -> None:
+    author = Typist(1)
+    for i in range(3000):
+        author.type(i % 7, "some words that make it large, " * 10)
+    bench = Bench()
+    bench.room = _room_of(bench, author.doc.get_update())
+    session, wire = bench.join()
+    wire.take()
+    bench.room.receive(session, protocol.encode_step1(EMPTY_SV))
+    messages = decoded(wire)
+    assert len(messages) > 2
+    assert all(isinstance(m, Update) for m in messages[:-1])
+    assert messages[-1] == SyncStep2(document.EMPTY_UPDATE)
+    assert session.live
+    reader = Typist(2)
+    for message in messages:
+        reader.doc.apply_update(message.update)  # type: ignore[union-attr]
+    assert str(reader.text) == str(author.text)
+
+
+def test_a_slow_reader_of_a_large_state_gets_what_was_typed_meanwhile_at_its_end() -> None:
+    author = Typist(1)
+    for i in range(3000):
+        author.type(i % 7, "some words that make it large, " * 10)
+    bench = Bench()
+    bench.room = _room_of(bench, author.doc.get_update())
+    writer, _ = greet(bench)
+    slow, wire = bench.join()
+    wire.take()
+    reader = Typist(2)
+    wire.unread = STREAM_WINDOW  # not one part goes out
+    bench.room.receive(slow, protocol.encode_step1(EMPTY_SV))
+    assert not wire.messages
+    send(bench, writer, author.type(0, "typed meanwhile "))
+    bench.commit()
+    seq, stored, clocks = bench.room.stored()
+    bench.room.rebase(seq, document.snapshot(stored, clocks, verbatim=False))
+    send(bench, writer, author.type(0, "and more "))
+    bench.commit()
+    assert not wire.messages
+    wire.unread = 0
+    bench.room.drained(slow)
+    assert isinstance(next(protocol.decode(wire.messages[-1])), SyncStep2)
+    reader.take(wire)
+    assert str(reader.text) == str(author.text)
+    send(bench, writer, author.type(0, "live "))
+    bench.commit()
+    reader.take(wire)
+    assert str(reader.text) == str(author.text)
+
+
+def _room_of(bench: Bench, base: bytes) -> Room:
+    bench.log.entries["d"] = [None]  # type: ignore[list-item]
+    bench.log.snapshots["d"] = (1, base)
+    return Room(
+        "d",
+        Loaded(1, 1, base, []),
+        stirred=lambda _: None,
+        present=lambda _: None,
+        stats=bench.stats,
+        now=bench.clock,
+    )
+
+
+def test_a_reader_that_leaves_too_much_unread_is_sent_away() -> None:
+    bench = Bench()
+    (author, author_wire), (_, slow) = greet(bench), greet(bench)
+    slow.unread = OUTBOX_LIMIT + 1
+    send(bench, author, Typist(1).type(0, "hello"))
+    bench.commit()
+    assert slow.closed is not None
+    assert slow.closed[0] == 1013
+    assert author_wire.closed is None
+
+
+def test_writers_are_not_read_while_too_much_waits_for_a_commit() -> None:
+    bench = Bench()
+    author, wire = greet(bench)
+    typist = Typist(1)
+    for i in range(3):
+        send(bench, author, typist.type(0, f"{i}" * 500_000))
+    assert not wire.reading
+    bench.commit()
+    assert wire.reading
+
+
+def test_a_quiet_socket_hears_something_at_every_second_sweep_at_the_latest() -> None:
+    bench = Bench()
+    _, wire = greet(bench)
+    bench.room.sweep()
+    bench.room.sweep()
+    assert protocol.KEEPALIVE in wire.take()
+
+
+def test_presence_is_relayed_to_all_and_removed_with_its_socket() -> None:
+    bench = Bench()
+    (ann, ann_wire), (_, bob_wire) = greet(bench), greet(bench)
+    state = protocol.encode_awareness(_presence((7, 1, b'{"user":{"name":"Ann"}}')))
+    bench.room.receive(ann, state)
+    bench.room.flush_presence()
+    assert ann_wire.take() == [state]
+    assert bob_wire.take() == [state]
+    bench.room.leave(ann)
+    bench.room.flush_presence()
+    assert bob_wire.take() == [protocol.encode_awareness(_presence((7, 2, b"null")))]
+
+
+def test_leave_keeps_client_ids_taken_over_by_a_newer_session() -> None:
+    bench = Bench()
+    old, _ = greet(bench, "guest:a")
+    bench.room.receive(old, protocol.encode_awareness(_presence((7, 1, b"{}"))))
+    new, _ = greet(bench, "guest:a")
+    bench.room.receive(new, protocol.encode_awareness(_presence((7, 2, b"{}"))))
+    _, witness = greet(bench)
+    bench.room.flush_presence()
+    witness.take()
+    bench.room.leave(old)
+    bench.room.flush_presence()
+    assert not witness.messages
+
+
+def test_snapshots_are_wanted_when_the_tail_outgrows_the_base() -> None:
+    bench = Bench()
+    author, _ = greet(bench)
+    typist = Typist(1)
+    assert not bench.room.wants_snapshot
+    send(bench, author, typist.type(0, "x" * 70_000))
+    bench.commit()
+    assert bench.room.wants_snapshot
+    seq, stored, clocks = bench.room.stored()
+    bench.room.rebase(seq, document.snapshot(stored, clocks, verbatim=False))
+    assert not bench.room.wants_snapshot
+    assert bench.room.tail == []
+    assert bench.room.text()[1] == "x" * 70_000
+
+
+def test_roots_of_every_type_pass() -> None:
+    bench = Bench()
+    author, _ = greet(bench)
+    doc: Doc[Any] = Doc()
+    doc["list"] = Array([1, "two", {"three": [3]}])
+    send(bench, author, doc.get_update())
+    bench.commit()
+    again = document.build(e.data for e in bench.log.entries["d"])
+    assert again.get("list", type=Array).to_py() == [1, "two", {"three": [3]}]
+
+
+def _presence(*entries: tuple[int, int, bytes]) -> bytes:
+    out = protocol.var_uint(len(entries))
+    for client, clock, state in entries:
+        out += protocol.var_uint(client) + protocol.var_uint(clock) + protocol.var_uint(len(state)) + state
+    return out
