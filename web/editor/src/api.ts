@@ -2,7 +2,7 @@
 
 export interface Listed {
   name: string;
-  title: string | null;
+  title: string;
   created_at: string;
   updated_at: string;
   head: number;

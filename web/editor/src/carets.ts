@@ -114,7 +114,7 @@ export function carets(text: Y.Text, awareness: Awareness): Extension {
           const { anchor, head } = selection;
           const person = personOf(state.user, client);
           if (anchor !== head) {
-            const attributes = { style: `background-color: ${person.colorLight}` };
+            const attributes = { style: `--ink: ${person.color}` };
             const value = Decoration.mark({ attributes, class: "selected" });
             ranges.push(value.range(Math.min(anchor, head), Math.max(anchor, head)));
           }

@@ -50,13 +50,13 @@ function titleField(name: string, replica: Replica): HTMLElement {
   const field = h("input", {
     class: "title",
     "aria-label": t.title,
-    placeholder: name,
+    placeholder: t.untitled,
     autocomplete: "off",
     maxlength: 200,
   });
   let title = "";
-  const show = (given: string | null): void => {
-    title = given ?? "";
+  const show = (given: string): void => {
+    title = given;
     if (document.activeElement !== field) field.value = title;
     document.title = `${title || name} · ${t.product}`;
     replica.remember(given);
@@ -64,10 +64,8 @@ function titleField(name: string, replica: Replica): HTMLElement {
   const read = async (): Promise<void> => {
     try {
       show((await api.get(name)).title);
-    } catch (error) {
-      if (error instanceof Refused) return; // new, or deleted: the socket tells
-      await replica.opened;
-      if (title === "") show(await replica.title());
+    } catch {
+      // what is shown stays
     }
   };
   const write = async (): Promise<void> => {
@@ -107,7 +105,16 @@ function titleField(name: string, replica: Replica): HTMLElement {
     if (news) void read();
   });
   document.title = `${name} · ${t.product}`;
-  void replica.opened.then(read);
+  void replica.opened.then(async () => {
+    const kept = await replica.title();
+    if (title === "" && kept) show(kept);
+  });
+  let live = false;
+  replica.watch(() => {
+    const was = live;
+    live = replica.live;
+    if (live && !was) void read(); // it may have changed while we were away
+  });
   return field;
 }
 

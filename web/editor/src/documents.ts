@@ -2,13 +2,17 @@
 
 import { address, api, Refused, type Listed } from "./api";
 import { h, icon, toast } from "./element";
-import { remembered } from "./local";
+import mark from "./icon.svg";
 import { myself } from "./person";
 import { t } from "./strings";
 
 const SEARCH_PAUSE_MS = 200;
 
-const called = (listed: { name: string; title: string | null }): string => listed.title || listed.name;
+// The server chose this name, and nobody wants to read it.
+const CHOSEN = /^[\w-]{12}$/;
+
+const called = ({ name, title }: { name: string; title: string | null }): string =>
+  title || (CHOSEN.test(name) ? t.untitled : name);
 const why = (error: unknown): string => (error instanceof Refused ? t.failed(error.message) : t.unreachable);
 
 export function list(): void {
@@ -19,7 +23,7 @@ export function list(): void {
   const create = h("button", { class: "primary", onclick: () => void make() }, t.create);
   document.body.className = "listing";
   document.body.append(
-    h("header", { class: "bar" }, h("span", { class: "brand" }, brand(), t.product), h("div", { class: "people" }, ...myself())),
+    h("header", { class: "bar" }, h("span", { class: "brand" }, h("img", { src: mark, alt: "" }), t.product), h("div", { class: "people" }, ...myself())),
     h(
       "main",
       { class: "page" },
@@ -52,6 +56,8 @@ export function list(): void {
       if (mine !== asked) return;
       note.textContent = why(error);
       if (error instanceof Refused) return;
+      // Not in the first load: it brings Yjs along.
+      const { remembered } = await import("./local");
       const kept = (await remembered()).filter((document) => called(document).toLowerCase().includes(query.toLowerCase()));
       if (mine !== asked || kept.length === 0) return;
       note.textContent = `${t.unreachable} ${t.onThisDevice}:`;
@@ -76,12 +82,9 @@ export function list(): void {
     pause = window.setTimeout(() => void load(), SEARCH_PAUSE_MS);
   });
   // Back from a document, its row tells of what was done there.
-  addEventListener("pageshow", () => void load());
+  addEventListener("pageshow", (event) => event.persisted && void load());
   addEventListener("online", () => void load());
-}
-
-function brand(): HTMLElement {
-  return h("span", { class: "mark", "aria-hidden": "true" }, h("i"), h("i"));
+  void load();
 }
 
 function link(document: { name: string; title: string | null }, changed: Date): HTMLElement {
@@ -120,7 +123,7 @@ function row(listed: Listed, reload: () => void): HTMLElement {
 /** Turns a row into its own form: Enter keeps the new title, Escape or leaving it does not. */
 function edit(item: HTMLElement, listed: Listed, reload: () => void): void {
   const kept = [...item.childNodes];
-  const field = h("input", { "aria-label": t.newTitle, value: listed.title ?? "", placeholder: listed.name, maxlength: 200 });
+  const field = h("input", { "aria-label": t.newTitle, value: listed.title ?? "", placeholder: called(listed), maxlength: 200 });
   const leave = (): void => {
     if (!form.isConnected) return;
     item.replaceChildren(...kept);

@@ -18,7 +18,7 @@ export interface Edit {
 /** What is remembered of a document besides its text. */
 export interface Remembered {
   name: string;
-  title: string | null;
+  title: string;
   opened: number;
 }
 
@@ -126,14 +126,14 @@ export class LocalCopy {
     await committed(transaction);
   }
 
-  async title(): Promise<string | null> {
+  async title(): Promise<string> {
     const found = await settled<Remembered | undefined>(
       this.database.transaction("documents").objectStore("documents").get(this.document),
     );
-    return found?.title ?? null;
+    return found?.title ?? "";
   }
 
-  async remember(title: string | null): Promise<void> {
+  async remember(title: string): Promise<void> {
     const transaction = this.database.transaction("documents", "readwrite");
     const entry: Remembered = { name: this.document, title, opened: Date.now() };
     transaction.objectStore("documents").put(entry);

@@ -57,7 +57,8 @@ function stored(): Person | null {
 export function me(): Person {
   if (!mine) {
     mine = stored();
-    if (!mine) become(inked(pick(t.birds, random()), pick(INKS, random())[1]));
+    if (mine) show(mine);
+    else become(inked(pick(t.birds, random()), pick(INKS, random())[1]));
   }
   return mine as Person;
 }

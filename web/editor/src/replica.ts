@@ -56,6 +56,7 @@ export class Replica {
   private localDown = false;
   /** The doc holds something that was never offered to the copy on this device. */
   private unkept = false;
+  private telling = false;
   private why: Stopped | null = null;
 
   constructor(readonly name: string) {
@@ -100,10 +101,15 @@ export class Replica {
   get status(): Status {
     const edits = this.edits.length;
     if (this.why) return { kind: "stopped", why: this.why, edits };
-    if (this.connection.live) return edits === 0 ? { kind: "saved" } : { kind: "saving" };
+    if (this.live) return edits === 0 ? { kind: "saved" } : { kind: "saving" };
     if (!this.connection.tried) return { kind: edits === 0 ? "connecting" : "saving" };
     if (this.unstored === 0) return { kind: "offline", edits };
     return this.localDown ? { kind: "unstored", edits: this.unstored } : { kind: "saving" };
+  }
+
+  /** The server is there, and what it had is in the doc. */
+  get live(): boolean {
+    return this.connection.live;
   }
 
   /** Calls back whenever the status may have changed. */
@@ -112,11 +118,11 @@ export class Replica {
   }
 
   /** The title this device remembers. */
-  async title(): Promise<string | null> {
-    return (await this.local?.title().catch(() => null)) ?? null;
+  async title(): Promise<string> {
+    return (await this.local?.title().catch(() => "")) ?? "";
   }
 
-  remember(title: string | null): void {
+  remember(title: string): void {
     this.local?.remember(title).catch(() => this.lose());
   }
 
@@ -220,7 +226,13 @@ export class Replica {
     }
   }
 
+  /** Tells the watchers once the present task is done: a doc's listeners must not be entered again. */
   private changed(): void {
-    for (const watcher of this.watchers) watcher();
+    if (this.telling) return;
+    this.telling = true;
+    queueMicrotask(() => {
+      this.telling = false;
+      for (const watcher of this.watchers) watcher();
+    });
   }
 }
