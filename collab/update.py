@@ -227,8 +227,9 @@ class Surrogates:
     """Where a document holds characters above U+FFFF, so that an edit that splits one is noticed.
 
     Clocks count UTF-16 units, so an edit may fall between the halves of an emoji. yjs then writes two
-    U+FFFD, pycrdt keeps the emoji, and what pycrdt encodes from that point on makes browsers throw. Of
-    a document for which ``split_by`` was once True no state made by pycrdt may be given away.
+    U+FFFD, pycrdt keeps the emoji, its text and at times its state vector differ from then on, and what
+    it encodes makes browsers throw. Of a document for which ``split_by`` was once True no state made by
+    pycrdt may be given away, and its clocks are those of the updates, not pycrdt's.
     """
 
     def __init__(self) -> None:

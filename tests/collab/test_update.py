@@ -51,46 +51,46 @@ REFUSED = {
         "0101010084ffffffffffffff0f8080808008016100",
         "out of range",
     ),
-    "right origin in the own future": ("0101010044010001610000"[:-2], "own future"),
-    "parent in the own future": ("010101000400010001610000"[:-2], "own future"),
+    "right origin in the own future": ("01010100440100016100", "own future"),
+    "parent in the own future": ("0101010004000100016100", "own future"),
     "parent neither name nor id": ("0101010004020174016100", "neither"),
     "empty section": ("0100010000", "empty"),
     "empty string": ("01010100040101740000", "no length"),
-    "GC of no length": ("010101000000" + "00", "no length"),
+    "GC of no length": ("01010100000000", "no length"),
     "Skip of no length": ("010101000a0000", "no length"),
     "deleted content of no length": ("01010100010101740000", "no length"),
     "values of no length": ("01010100080101740000", "no length"),
     "deletion of no length": ("000101010000", "no length"),
-    "deletion beyond 2**31": ("00010101" + "01ffffffff07", "below 2\\*\\*31"),
-    "deletion by a client of 2**53": ("0001808080808080801001" + "0001", "2\\*\\*53"),
-    "two delete sections for a client": ("000201010001" + "01010101", "two delete sections"),
-    "GC with flags": ("0101010080010000", "GC struct with flags"),
-    "Skip with flags": ("010101008a010000" + "0100", "Skip struct with flags"),
+    "deletion beyond 2**31": ("0001010101ffffffff07", "below 2\\*\\*31"),
+    "deletion by a client of 2**53": ("00018080808080808010010001", "2\\*\\*53"),
+    "two delete sections for a client": ("00020101000101010101", "two delete sections"),
+    "GC with flags": ("0101010020010174016b0000", "GC struct with flags"),
+    "Skip with flags": ("010101002a010174016b0100", "Skip struct with flags"),
     "unknown content 11": ("010101000b01017400", "content 11 is not known"),
     "unknown flag 16": ("0101010014010174016100", "content 20 is not known"),
     "subdocument": ("010101000901017401677600", "subdocuments are not supported"),
-    "ContentJSON of old yjs": ("0101010002010174010131" + "00", "yjs 12"),
-    "XmlHook": ("01010100070101740501" + "6100", "shared type 5 is not supported"),
-    "unknown shared type": ("010101000701017407" + "00", "shared type 7 is not supported"),
-    "unknown value tag": ("010101000801017401" + "7300", "value tag 115 is not known"),
-    "integer beyond 2**53 (lib0 throws)": ("010101000801017401" + "7dbfffffffffffffff7f" + "00", "beyond 2"),
-    "text that is not UTF-8": ("01010100040101740" + "1ff00", "not UTF-8"),
-    "text with an encoded surrogate": ("0101010004010174" + "03eda08000", "not UTF-8"),
-    "root name that is not UTF-8": ("010101000401" + "01ff016100", "not UTF-8"),
-    "mark name that is not UTF-8": ("0101010006010174" + "01ff047472756500", "not UTF-8"),
-    "element name that is not UTF-8": ("010101000701017403" + "01ff00", "not UTF-8"),
-    "embed that is not JSON": ("0101010005010174" + "027b7b00", "not JSON"),
-    "embed of NaN (browsers throw)": ("0101010005010174" + "034e614e00", "not JSON"),
-    "embed of 1e999 (pycrdt raises)": ("0101010005010174" + "05316539393900", "not JSON"),
-    "embed of half a pair (pycrdt raises)": ("0101010005010174" + "08225c756438303022" + "00", "not JSON"),
+    "ContentJSON of old yjs": ("010101000201017401013100", "yjs 12"),
+    "XmlHook": ("010101000701017405016100", "shared type 5 is not supported"),
+    "unknown shared type": ("01010100070101740700", "shared type 7 is not supported"),
+    "unknown value tag": ("0101010008010174017300", "value tag 115 is not known"),
+    "integer beyond 2**53 (lib0 throws)": ("0101010008010174017dbfffffffffffffff7f00", "beyond 2"),
+    "text that is not UTF-8": ("010101000401017401ff00", "not UTF-8"),
+    "text with an encoded surrogate": ("010101000401017403eda08000", "not UTF-8"),
+    "root name that is not UTF-8": ("01010100040101ff016100", "not UTF-8"),
+    "mark name that is not UTF-8": ("010101000601017401ff047472756500", "not UTF-8"),
+    "element name that is not UTF-8": ("01010100070101740301ff00", "not UTF-8"),
+    "embed that is not JSON": ("0101010005010174027b7b00", "not JSON"),
+    "embed of NaN (browsers throw)": ("0101010005010174034e614e00", "not JSON"),
+    "embed of 1e999 (pycrdt raises)": ("010101000501017405316539393900", "not JSON"),
+    "embed of half a pair (pycrdt raises)": ("010101000501017408225c75643830302200", "not JSON"),
     "text longer than the update": ("01010100040101740a6100", "ends too early"),
-    "bytes after the end": ("0101010004010174016100" + "00", "bytes follow"),
+    "bytes after the end": ("010101000401017401610000", "bytes follow"),
     "update v2": (
         "0000024102030010040007010084008100841511636f6e74656e746e652074776f2074656507080201010002010201040001010200000801",
         "bytes follow",
     ),
     "structs that wait for each other": (
-        "02" + "010100" + "84020001" + "61" + "010200" + "84010001" + "61" + "00",
+        "020101008402000161010200840100016100",
         "wait for each other",
     ),
 }
@@ -219,7 +219,7 @@ def test_mutations_of_honest_updates_raise_nothing_but_update_error() -> None:
 
 
 def test_next_keystroke_extends_its_client_and_misses_nothing() -> None:
-    keystroke = bytes.fromhex("010101058401040121" + "00")
+    keystroke = bytes.fromhex("01010105840104012100")
     checked = check(keystroke, {1: 5, 2: 9})
     assert checked == ({1: 6}, (1,), False, None, False, False)
 
@@ -230,22 +230,20 @@ def test_update_sent_again_extends_nobody() -> None:
 
 
 def test_forged_clocks_of_a_colleague_show_whom_they_extend() -> None:
-    assert check(bytes.fromhex("010101058401040121" + "00"), {1: 5, 2: 9}).extends == (1,)
+    assert check(bytes.fromhex("01010105840104012100"), {1: 5, 2: 9}).extends == (1,)
 
 
 @pytest.mark.parametrize(
     ("data", "missing"),
     [
-        pytest.param("0101010a84010901" + "6100", {1: 10}, id="a gap in the own clocks"),
-        pytest.param("010103008402" + "0501" + "6100", {2: 6}, id="an unknown origin"),
-        pytest.param("010103004402" + "0501" + "6100", {2: 6}, id="an unknown right origin"),
-        pytest.param("01010300040002" + "0501" + "6100", {2: 6}, id="an unknown parent"),
-        pytest.param("0001010105" + "01", {1: 6}, id="a deletion of the next character"),
-        pytest.param("00010101" + "0064", {1: 100}, id="a deletion of the colleague's future typing"),
-        pytest.param("0001090100" + "01", {9: 1}, id="a deletion by an unknown client"),
-        pytest.param(
-            "0301010a" + "8401090161" + "01020084010901" + "61" + "0104000002" + "00", {1: 10}, id="three"
-        ),
+        pytest.param("0101010a840109016100", {1: 10}, id="a gap in the own clocks"),
+        pytest.param("01010300840205016100", {2: 6}, id="an unknown origin"),
+        pytest.param("01010300440205016100", {2: 6}, id="an unknown right origin"),
+        pytest.param("0101030004000205016100", {2: 6}, id="an unknown parent"),
+        pytest.param("000101010501", {1: 6}, id="a deletion of the next character"),
+        pytest.param("000101010064", {1: 100}, id="a deletion of the colleague's future typing"),
+        pytest.param("000109010001", {9: 1}, id="a deletion by an unknown client"),
+        pytest.param("0301010a84010901610102008401090161010400000200", {1: 10}, id="three"),
     ],
 )
 def test_dependency_on_what_is_not_here_is_reported(data: str, missing: dict[int, int]) -> None:
@@ -256,9 +254,7 @@ def test_dependency_on_what_is_not_here_is_reported(data: str, missing: dict[int
 
 
 def test_dependency_inside_the_same_update_is_not_missing() -> None:
-    both = bytes.fromhex(
-        "02" + "010200" + "84010001" + "62" + "010100" + "0401017401" + "61" + "01" + "02010001"
-    )
+    both = bytes.fromhex("0201020084010001620101000401017401610102010001")
     assert check(both, {}).missing is None
     assert check(both, {}).deletes
 
@@ -372,7 +368,7 @@ def test_before_skips_keeps_what_comes_before_and_every_deletion() -> None:
     assert checked.clocks == {2: 5, 1: 4}
     assert checked.missing == {1: 11}  # the sender deletes two of the characters that were cut
     assert check(kept, {1: 11}).missing is None
-    assert kept.endswith(bytes.fromhex("0101" + "0200010902"))
+    assert kept.endswith(bytes.fromhex("01010200010902"))
 
 
 def test_before_skips_leaves_other_updates_as_they_are() -> None:
@@ -381,7 +377,7 @@ def test_before_skips_leaves_other_updates_as_they_are() -> None:
 
 
 def test_section_that_begins_with_a_skip_is_dropped() -> None:
-    assert before_skips(bytes.fromhex("010201000a0584010401" + "6100")) == b"\0\0"
+    assert before_skips(bytes.fromhex("010201000a05840104016100")) == b"\0\0"
 
 
 # State vectors
@@ -401,11 +397,11 @@ def test_state_vector_reads_what_pycrdt_and_itself_write() -> None:
     [
         pytest.param("", id="empty"),
         pytest.param("808080808080808020", id="memory bomb of nine bytes"),
-        pytest.param("80808008" + "0101", id="count beyond the bytes"),
+        pytest.param("808080080101", id="count beyond the bytes"),
         pytest.param("0101", id="cut short"),
         pytest.param("01010100", id="bytes after the end"),
         pytest.param("0201010102", id="a client twice"),
-        pytest.param("018080808080808010" + "01", id="client of 2**53"),
+        pytest.param("01808080808080801001", id="client of 2**53"),
         pytest.param("01018080808008", id="clock of 2**31"),
         pytest.param("ff" * 1000, id="a number without end"),
     ],
@@ -418,7 +414,7 @@ def test_hostile_state_vector_is_refused(data: str) -> None:
 # Slices
 
 
-@pytest.mark.parametrize("limit", [1, 50, 300, 2000])
+@pytest.mark.parametrize("limit", [1, 50, 300, 1000])
 @pytest.mark.parametrize("number", range(8))
 def test_parts_give_the_document_that_yjs_wrote(number: int, limit: int) -> None:
     document = trace("yjs-rich")[number]
@@ -457,7 +453,7 @@ def test_split_slices_a_large_delete_set() -> None:
 
 
 def test_contradicting_update_that_has_no_order_stays_whole() -> None:
-    ring = bytes.fromhex("02" + "010100" + "84020001" + "61" + "010200" + "84010001" + "61" + "00")
+    ring = bytes.fromhex("020101008402000161010200840100016100")
     assert check(ring, {1: 1}).missing is None  # client 1 is known, so only client 2 waits
     assert split(ring, 5) == [ring]
 
@@ -472,17 +468,14 @@ EMOJI = "01010500040107636f6e74656e740661f09f8e896200"  # yjs, client 5: "a🎉b
     "data",
     [
         pytest.param("01010504c405010502015800", id="insert inside the pair"),
-        pytest.param("0101060084050101" + "5800", id="origin is the first half"),
-        pytest.param("0101060044050201" + "5800", id="right origin is the second half"),
+        pytest.param("01010600840501015800", id="origin is the first half"),
+        pytest.param("01010600440502015800", id="right origin is the second half"),
         pytest.param("000105010101", id="delete the first half"),
         pytest.param("000105010201", id="delete the second half"),
-        pytest.param("0001050100" + "02", id="delete up to the middle"),
+        pytest.param("000105010002", id="delete up to the middle"),
         pytest.param("0101050284050103efbfbd00", id="a struct that begins at the second half"),
-        pytest.param("010105000002" + "00", id="a GC that ends in the middle"),
-        pytest.param("010105048405030" + "3efbfbd00", id="a replacement character"),
-        pytest.param(
-            "0101060084050302" + "78" + "7900" + "", id="none", marks=pytest.mark.xfail(strict=True)
-        ),
+        pytest.param("01010500000200", id="a GC that ends in the middle"),
+        pytest.param("0101050484050303efbfbd00", id="a replacement character"),
     ],
 )
 def test_edit_that_splits_a_pair_is_noticed(data: str) -> None:
@@ -501,6 +494,7 @@ def test_edit_that_splits_a_pair_is_noticed(data: str) -> None:
         pytest.param("01010505c405020503015900", id="insert after"),
         pytest.param("000105010102", id="delete the whole pair"),
         pytest.param("0101060044050004f09f8e8800", id="another emoji in front"),
+        pytest.param("01010600840503017800", id="another client behind it"),
         pytest.param(EMOJI, id="the same update again"),
     ],
 )
@@ -511,7 +505,7 @@ def test_edit_that_keeps_pairs_whole_is_not_accused(data: str) -> None:
 
 
 def test_update_that_splits_its_own_pair_is_noticed() -> None:
-    own = bytes.fromhex("01010500040107636f6e74656e740661f09f8e8962" + "0105010201")
+    own = bytes.fromhex("01010500040107636f6e74656e740661f09f8e89620105010201")
     assert Surrogates().split_by(own)
 
 
