@@ -175,13 +175,13 @@ class Hub:
         except Exception:
             _log.exception("%s: cannot be opened", name)
             return RoomFailed("the server failed to open this document")
+        self.rooms[name] = room
         self._weight += room.weight
         if self._weight > self.limits.memory_bytes:
-            self._evict(pressing=True)
+            self._evict(sparing=room)
             if self._weight > self.limits.memory_bytes:
-                self._weight -= room.weight
+                del self.rooms[name]
                 return Overloaded("the server holds as many open documents as its memory allows; try again")
-        self.rooms[name] = room
         self.stats.rooms_loaded += 1
         self.stats.load_seconds.observe(time.monotonic() - started)
         return room
@@ -341,22 +341,22 @@ class Hub:
         while True:
             for _ in range(SWEEP_TICKS):
                 await asyncio.sleep(TICK)
-                self._evict(pressing=False)
+                self._evict()
             for room in list(self.rooms.values()):
                 room.sweep()
 
-    def _evict(self, *, pressing: bool) -> None:
+    def _evict(self, sparing: Room | None = None) -> None:
         """Forget rooms idle beyond the grace time; when memory presses, the longest idle at once."""
         self._weight = sum(room.weight for room in self.rooms.values())
         idle = sorted((room for room in self.rooms.values() if room.idle), key=lambda room: room.used)
         now = time.monotonic()
         for room in idle:
-            full = self._weight > self.limits.memory_bytes
-            if now - room.used < self.limits.idle_seconds and not (pressing or full):
+            pressing = self._weight > self.limits.memory_bytes
+            if not pressing and now - room.used < self.limits.idle_seconds:
                 break  # the rest were used later still
-            if room in self._compacting:
+            if room is sparing or room in self._compacting:
                 continue
-            if room.tail_bytes >= WORTH_STORING and room.snapshot_at == 0 and not (pressing or full):
+            if not pressing and room.tail_bytes >= WORTH_STORING and room.snapshot_at == 0:
                 room.snapshot_at = room.tail_bytes + 1  # tried once; if it fails the room goes without
                 self._compacting[room] = None
                 self._compact_work.set()
@@ -364,8 +364,6 @@ class Hub:
             del self.rooms[room.name]
             self._weight -= room.weight
             self.stats.rooms_evicted += 1
-            if pressing and self._weight <= self.limits.memory_bytes:
-                break
 
     # --- the end
 

@@ -1,0 +1,327 @@
+"""The hub over a log in memory that can be slow, fail or lose documents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from test_room import Typist, decoded
+from wire import MemoryLog, Wire
+
+from collab import hub as hub_module
+from collab import protocol
+from collab.errors import (
+    CorruptLog,
+    DocumentDeleted,
+    Overloaded,
+    ShuttingDown,
+    StorageUnavailable,
+)
+from collab.hub import Hub, Limits
+from collab.log import Actor, Batch, Loaded
+from collab.protocol import SyncStatus
+from collab.session import Session
+
+
+class SlowLog(MemoryLog):
+    """Loads and appends wait until the test opens the gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.broken: Exception | None = None
+
+    async def load(self, document: str) -> Loaded:
+        await self.gate.wait()
+        return await super().load(document)
+
+    async def append(self, batches: Sequence[Batch]) -> None:
+        await self.gate.wait()
+        if self.broken is not None:
+            raise self.broken
+        await super().append(batches)
+
+
+@asynccontextmanager
+async def running(log: MemoryLog, **limits: float) -> AsyncIterator[Hub]:
+    hub = Hub(log, Limits(**limits))  # type: ignore[arg-type]
+    async with asyncio.TaskGroup() as tasks:
+        ready = asyncio.Event()
+        work = tasks.create_task(hub.run(ready))
+        await ready.wait()
+        try:
+            yield hub
+        finally:
+            work.cancel()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def someone() -> tuple[Session, Wire]:
+    wire = Wire()
+    return Session(Actor(f"guest:{id(wire)}"), wire), wire
+
+
+def on_a_slow_log(test: Callable[[SlowLog], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await test(SlowLog())
+
+    asyncio.run(run())
+
+
+def test_many_joiners_load_a_room_once_and_one_that_leaves_does_not_stop_the_load() -> None:
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            log.gate.clear()
+            joins = [asyncio.create_task(hub.open("d")) for _ in range(20)]
+            await asyncio.sleep(0)
+            joins[0].cancel()
+            log.gate.set()
+            rooms = await asyncio.gather(*joins[1:])
+            assert len(set(rooms)) == 1
+            assert log.loads == 1
+
+    on_a_slow_log(scenario)
+
+
+def test_one_commit_takes_what_waits_in_all_rooms() -> None:
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            rooms = [await hub.open(name) for name in "abc"]
+            for room in rooms:
+                session, _ = someone()
+                room.join(session)
+                hub.receive(room, session, protocol.encode_update(Typist(1).type(0, room.name)))
+            await until(lambda: len(log.entries) == 3)
+            assert log.appends == 1
+
+    on_a_slow_log(scenario)
+
+
+def test_a_failing_commit_is_tried_again_and_then_acknowledged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "RETRY_PAUSES", (0.001,))
+
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            session, wire = someone()
+            async with hub.join("d", session) as room:
+                hub.receive(room, session, protocol.encode_step1(b"\0"))
+                log.fail = 3
+                hub.receive(room, session, protocol.encode_update(Typist(1).type(0, "x")))
+                hub.receive(room, session, protocol.encode_sync_status(b"1"))
+                await until(lambda: protocol.encode_sync_status(b"1") in wire.messages)
+                assert log.appends == 4
+                assert hub.stats.commit_failures == 3
+                assert decoded(wire).count(SyncStatus(b"1")) == 1
+
+    on_a_slow_log(scenario)
+
+
+def test_a_log_that_stays_away_sends_clients_away_and_forgets_what_is_not_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub_module, "RETRY_PAUSES", (0.001,))
+
+    async def scenario(log: SlowLog) -> None:
+        async with running(log, commit_patience=0.05) as hub:
+            session, wire = someone()
+            async with hub.join("d", session) as room:
+                log.fail = 1_000_000
+                hub.receive(room, session, protocol.encode_update(Typist(1).type(0, "lost here, kept there")))
+                hub.receive(room, session, protocol.encode_sync_status(b"1"))
+                await until(lambda: wire.closed)
+                assert wire.closed == (1013, "the disk is full")
+                assert protocol.encode_sync_status(b"1") not in wire.messages
+            log.fail = 0
+            assert await hub.text("d") == (0, "")
+
+    on_a_slow_log(scenario)
+
+
+def test_a_room_is_not_loaded_while_a_commit_of_its_predecessor_is_under_way() -> None:
+    """Else the new room would number its entries over those that land a moment later."""
+
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            session, _ = someone()
+            async with hub.join("d", session) as room:
+                log.gate.clear()
+                hub.receive(room, session, protocol.encode_update(Typist(1).type(0, "x")))
+                await asyncio.sleep(0.01)
+                hub.end(room, Overloaded("for the test"))
+                again = asyncio.create_task(hub.open("d"))
+                await asyncio.sleep(0.01)
+                assert not again.done()
+                log.gate.set()
+                assert (await again).head == 1
+
+    on_a_slow_log(scenario)
+
+
+def test_a_deleted_document_closes_its_sockets_and_is_not_made_again() -> None:
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            session, wire = someone()
+            async with hub.join("d", session):
+                log.deleted.add("d")
+                hub.forget("d")
+                assert wire.closed is not None
+                assert wire.closed[0] == 4404
+            with pytest.raises(DocumentDeleted):
+                await hub.open("d")
+
+    on_a_slow_log(scenario)
+
+
+def test_a_document_deleted_under_a_commit_ends_its_room_and_no_other() -> None:
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            (a, a_wire), (b, b_wire) = someone(), someone()
+            async with hub.join("a", a) as room_a, hub.join("b", b) as room_b:
+                log.deleted.add("a")
+                hub.receive(room_a, a, protocol.encode_update(Typist(1).type(0, "a")))
+                hub.receive(room_b, b, protocol.encode_update(Typist(1).type(0, "b")))
+                await until(lambda: room_b.durable == 1)
+                assert a_wire.closed is not None
+                assert a_wire.closed[0] == 4404
+                assert b_wire.closed is None
+
+    on_a_slow_log(scenario)
+
+
+def test_an_idle_room_closes_after_its_grace_time_with_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "TICK", 0.005)
+
+    async def scenario(log: SlowLog) -> None:
+        async with running(log, idle_seconds=0.02) as hub:
+            session, _ = someone()
+            async with hub.join("d", session) as room:
+                hub.receive(room, session, protocol.encode_update(Typist(1).type(0, "words " * 1000)))
+                await until(lambda: room.durable == 1)
+                await asyncio.sleep(0.05)
+                assert "d" in hub.rooms
+            await until(lambda: "d" not in hub.rooms)
+            assert log.snapshots["d"][0] == 1
+            assert await hub.text("d") == (1, "words " * 1000)
+
+    on_a_slow_log(scenario)
+
+
+def test_beyond_the_memory_ceiling_the_longest_idle_rooms_go_first_then_joins_are_refused() -> None:
+    async def scenario(log: SlowLog) -> None:
+        async with running(log, memory_bytes=60_000) as hub:  # three empty rooms
+            for name in "abc":
+                await hub.open(name)
+            hub.rooms["a"].used += 1
+            await hub.open("d")
+            assert "b" not in hub.rooms
+            assert "a" in hub.rooms
+            for room in hub.rooms.values():
+                room.join(someone()[0])
+            with pytest.raises(Overloaded):
+                await hub.open("e")
+
+    on_a_slow_log(scenario)
+
+
+def test_a_log_that_does_not_make_a_document_is_refused_and_others_are_served() -> None:
+    async def scenario(log: SlowLog) -> None:
+        log.snapshots["bad"] = (0, b"\x01garbage")
+        async with running(log) as hub:
+            with pytest.raises(CorruptLog):
+                await hub.open("bad")
+            assert await hub.text("good") == (0, "")
+
+    on_a_slow_log(scenario)
+
+
+def test_a_bug_in_one_room_ends_that_room_and_the_next_join_loads_it_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            (a, a_wire), (b, b_wire) = someone(), someone()
+            async with hub.join("a", a) as room_a, hub.join("b", b) as room_b:
+                monkeypatch.setattr(room_a, "receive", lambda *_: 1 / 0)
+                hub.receive(room_a, a, b"\x00")
+                assert a_wire.closed is not None
+                assert a_wire.closed[0] == 1011
+                assert hub.stats.rooms_failed == 1
+                hub.receive(room_b, b, protocol.encode_update(Typist(1).type(0, "b")))
+                await until(lambda: room_b.durable == 1)
+                assert b_wire.closed is None
+            assert (await hub.open("a")) is not room_a
+
+    on_a_slow_log(scenario)
+
+
+def test_a_failure_for_good_comes_out_of_run() -> None:
+    class Fsync(Exception):
+        pass
+
+    async def scenario(log: SlowLog) -> None:
+        with pytest.RaisesGroup(pytest.RaisesGroup(Fsync), flatten_subgroups=False):
+            async with running(log) as hub:
+                session, wire = someone()
+                async with hub.join("d", session) as room:
+                    log.broken = Fsync()
+                    hub.receive(room, session, protocol.encode_update(Typist(1).type(0, "x")))
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.sleep(10)
+                    assert not any(f.startswith(b"\x00\x02") for f in wire.messages)
+
+    on_a_slow_log(scenario)
+
+
+def test_drain_commits_what_is_pending_and_sends_everyone_away() -> None:
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            session, wire = someone()
+            async with hub.join("d", session) as room:
+                hub.receive(room, session, protocol.encode_update(Typist(1).type(0, "last words")))
+                await hub.drain(2)
+                assert wire.closed is not None
+                assert wire.closed[0] == 1012
+                assert len(log.entries["d"]) == 1
+            with pytest.raises(ShuttingDown):
+                await hub.open("d")
+
+    on_a_slow_log(scenario)
+
+
+def test_text_is_given_only_as_far_as_it_is_durable() -> None:
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            session, _ = someone()
+            async with hub.join("d", session) as room:
+                log.gate.clear()
+                hub.receive(room, session, protocol.encode_update(Typist(1).type(0, "x")))
+                reading = asyncio.create_task(hub.text("d"))
+                await asyncio.sleep(0.01)
+                assert not reading.done()
+                log.gate.set()
+                assert await reading == (1, "x")
+
+    on_a_slow_log(scenario)
+
+
+def test_text_that_cannot_be_saved_is_an_error_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "RETRY_PAUSES", (0.001,))
+
+    async def scenario(log: SlowLog) -> None:
+        async with running(log, commit_patience=0.02) as hub:
+            session, _ = someone()
+            async with hub.join("d", session) as room:
+                log.fail = 1_000_000
+                hub.receive(room, session, protocol.encode_update(Typist(1).type(0, "x")))
+                with pytest.raises(StorageUnavailable):
+                    await hub.text("d")
+
+    on_a_slow_log(scenario)
