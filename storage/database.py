@@ -107,7 +107,12 @@ class Database:
     def _failed_write(self, error: Exception) -> Exception:
         """What to raise for ``error``, which ended a write."""
         if is_fatal(error):
-            self._fatal = FatalStorageError(f"the database failed while writing, restart: {reason(error)}")
+            what = (
+                "the database is damaged, restore it from a copy"
+                if is_damage(error)
+                else "the disk failed while writing; check it, then restart"
+            )
+            self._fatal = FatalStorageError(f"{what}: {reason(error)}")
             log.critical("%s", self._fatal)
             return self._fatal
         return unavailable(error)
@@ -245,7 +250,7 @@ def claim_file(url: URL) -> int:
     of the lock when the process ends, however it ends."""
     path = Path(url.database or "")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent)
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageUnavailable(
@@ -259,6 +264,19 @@ def claim_file(url: URL) -> int:
             raise StorageUnavailable(f"cannot lock {path}.lock: {error.strerror}") from error
         raise DatabaseInUse(f"another Collab server is using {path}") from error
     return lock
+
+
+def make_directory(directory: Path) -> None:
+    """Make it and its parents, for the owner only, so that it survives a power cut."""
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    parent = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------

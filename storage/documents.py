@@ -13,11 +13,12 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from collab.errors import DocumentDeleted, DocumentExists, DocumentNotFound, InvalidRequest
+from collab.errors import DocumentDeleted, DocumentExists, DocumentNotFound, InvalidName, InvalidRequest
 from storage.database import Database
-from storage.models import documents, updates
+from storage.models import documents, storable, updates
 
 MAX_LIMIT = 1000
+_NO_SUCH_NAME = "no document has a name that is not UTF-8, or holds a NUL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,14 @@ class Documents:
         self._database = database
 
     async def create(self, name: str, title: str) -> Document:
-        """Make an empty document. Raises DocumentExists (also when it was deleted), StorageUnavailable."""
+        """Make an empty document.
+
+        Raises DocumentExists (also when it was deleted), InvalidName, InvalidRequest (text that cannot be
+        stored), StorageUnavailable.
+        """
+        if not storable(name):
+            raise InvalidName("a document name must be UTF-8 without NUL")
+        _check_title(title)
         now = _now()
 
         def work(connection: Connection) -> None:
@@ -70,7 +78,8 @@ class Documents:
         return await self._database.read(work)
 
     async def rename(self, name: str, title: str) -> Document:
-        """Give it another title; the name stays. Raises DocumentNotFound, DocumentDeleted."""
+        """Give it another title; the name stays. Raises DocumentNotFound, DocumentDeleted, InvalidRequest."""
+        _check_title(title)
 
         def work(connection: Connection) -> Document:
             key = _living(connection, name)
@@ -93,6 +102,9 @@ class Documents:
     async def undelete(self, name: str) -> None:
         """Bring it back as it was; of one that is not deleted, nothing. Raises DocumentNotFound."""
 
+        if not storable(name):
+            raise DocumentNotFound(_NO_SUCH_NAME)
+
         def work(connection: Connection) -> None:
             named = update(documents).where(documents.c.name == name).values(deleted_at=None)
             if connection.execute(named).rowcount == 0:
@@ -111,6 +123,8 @@ class Documents:
         changed = _updated_at().label("changed")
         found = select(documents.c.key, changed).where(documents.c.deleted_at.is_(None))
         if query:
+            if not storable(query):
+                raise InvalidRequest("the query must be UTF-8 without NUL")
             found = found.where(
                 or_(
                     documents.c.name.icontains(query, autoescape=True),
@@ -137,7 +151,14 @@ class Documents:
         return await self._database.read(work)
 
 
+def _check_title(title: str) -> None:
+    if not storable(title):
+        raise InvalidRequest("a title must be UTF-8 without NUL")
+
+
 def _living(connection: Connection, name: str) -> int:
+    if not storable(name):
+        raise DocumentNotFound(_NO_SUCH_NAME)
     row = connection.execute(
         select(documents.c.key, documents.c.deleted_at).where(documents.c.name == name)
     ).one_or_none()

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, insert, select, update
 
-from collab.errors import CorruptLog, DocumentDeleted
+from collab.errors import CorruptLog, DocumentDeleted, InvalidName
 from collab.log import Actor, Batch, DocumentGone, Entry, Loaded, Log, Origin
 from storage.database import Database, FatalStorageError
-from storage.models import actors, documents, snapshot_checksum, snapshots, update_checksum
+from storage.models import actors, documents, snapshot_checksum, snapshots, storable, update_checksum
 
-PAGE = 4096  # rows a query: on PostgreSQL the event loop turns between two pages
+PAGE = 2048  # rows a query: on PostgreSQL the event loop turns between two pages
 NAMES = 10_000  # names a query; both databases take about 32,000 parameters
 ACTORS_KNOWN = 50_000  # then forgotten all at once: looking one up again costs 10 µs
 
@@ -72,8 +72,11 @@ class UpdateLog(Log):
         """The latest snapshot and the updates after it, each checked. A damaged snapshot is reported and
         passed over, the log being the truth; a damaged log is refused.
 
-        Raises DocumentDeleted, CorruptLog, StorageUnavailable.
+        Raises InvalidName (before anything of that name can reach a commit shared with others),
+        DocumentDeleted, CorruptLog, StorageUnavailable.
         """
+        if not storable(document):
+            raise InvalidName("a document name must be UTF-8 without NUL")
 
         def work(connection: Connection) -> Loaded:
             found = _find_living(connection, document)
@@ -314,6 +317,8 @@ def _compare(connection: Connection, batch: Batch, key: int, entries: Sequence[E
 
 
 def _actor_key(connection: Connection, actor: Actor) -> int:
+    if not storable(actor.name):  # a strange name must not fail the commit of every room
+        actor = actor._replace(name=actor.name.encode(errors="replace").decode().replace("\0", ""))
     row = connection.execute(
         select(actors.c.key, actors.c.kind, actors.c.name).where(actors.c.id == actor.id)
     ).one_or_none()

@@ -88,3 +88,11 @@ def update_checksum(
 
 def snapshot_checksum(document: int, epoch: int, seq: int, made_at: int, data: bytes) -> int:
     return crc32(data, crc32(_snapshot_head(document, epoch, seq, made_at)))
+
+
+def storable(value: str) -> bool:
+    """Can both databases keep this text? PostgreSQL takes no NUL; half a surrogate pair is no UTF-8."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False

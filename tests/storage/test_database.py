@@ -153,6 +153,17 @@ async def test_a_cancelled_write_does_not_spoil_the_next(database):
     assert len(stored) in (1, 201)
 
 
+async def test_cancelled_reads_do_not_spoil_the_next(database):
+    await database.write(add("a"))
+    for turns in range(30):
+        task = asyncio.create_task(database.read(names))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    assert await asyncio.gather(*(database.read(names) for _ in range(20))) == [["a"]] * 20
+
+
 async def test_a_second_process_is_refused_until_the_first_is_gone(url):
     await migrate(url)
     first, said = open_elsewhere(url)

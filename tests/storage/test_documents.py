@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from collab.errors import DocumentDeleted, DocumentExists, DocumentNotFound, InvalidRequest
+from collab.errors import DocumentDeleted, DocumentExists, DocumentNotFound, InvalidName, InvalidRequest
 from collab.log import Actor, Batch, Entry, Origin
 
 pytestmark = pytest.mark.anyio
@@ -140,3 +140,20 @@ async def test_a_cursor_of_someone_else_is_refused(documents, cursor):
 async def test_a_limit_out_of_bounds_is_refused(documents, limit):
     with pytest.raises(InvalidRequest, match="limit"):
         await documents.list(limit=limit)
+
+
+@pytest.mark.parametrize("strange", ["a\0b", "\ud800"])
+async def test_text_that_cannot_be_stored_is_refused(documents, strange):
+    await documents.create("doc", "")
+    with pytest.raises(InvalidName):
+        await documents.create(strange, "")
+    for asked in (
+        documents.create("x", strange),
+        documents.rename("doc", strange),
+        documents.list(5, query=strange),
+    ):
+        with pytest.raises(InvalidRequest, match="UTF-8"):
+            await asked
+    for asked in (documents.get(strange), documents.delete(strange), documents.undelete(strange)):
+        with pytest.raises(DocumentNotFound):
+            await asked

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 import storage.log
-from collab.errors import CorruptLog, DocumentDeleted, StorageUnavailable
+from collab.errors import CorruptLog, DocumentDeleted, InvalidName, StorageUnavailable
 from collab.log import Actor, Batch, DocumentGone, Entry, Loaded, Origin
 from storage.database import Database, FatalStorageError
 from storage.log import UpdateLog
@@ -101,6 +101,14 @@ async def test_actors_are_forgotten_at_the_bound_and_found_again(updates, databa
     assert [e.actor.id for e in await updates.entries("doc", 0, 10)] == [
         f"guest:{n % 5}" for n in range(1, 11)
     ]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+async def test_text_that_cannot_be_stored_never_spoils_a_commit_of_others(updates, name):
+    with pytest.raises(InvalidName):
+        await updates.load(name)
+    await updates.append([batch("doc", 1, 1, Actor("guest:1", "guest", name)), batch("other", 1, 1)])
+    assert [e.actor.name for e in await updates.entries("doc", 0, 1)] == [{"a\0b": "ab", "\ud800": "?"}[name]]
 
 
 # --- all or nothing ----------------------------------------------------------------------------------
@@ -376,7 +384,7 @@ async def test_a_damaged_file_is_reported_and_not_written_to(sqlite_url):
         await updates.load("doc")
     with pytest.raises(FatalStorageError):
         await updates.append([batch("doc", 2001, 2001)])
-    with pytest.raises(FatalStorageError, match="restart"):
+    with pytest.raises(FatalStorageError, match="restore it from a copy"):
         await updates.append([batch("new", 1, 1)])
     await database.close()
 
