@@ -297,9 +297,10 @@ class Room:
         for session in tuple(self._wanting):
             self._acknowledge(session)
         if self._paused and self.uncommitted_bytes <= PENDING_HIGH:
-            for session in self._paused:
+            # Taken first: who resumes brings what was read meanwhile, and may be paused again by it.
+            paused, self._paused = self._paused, set()
+            for session in paused:
                 session.link.resume()
-            self._paused.clear()
         if self.pending:
             self._stirred(self)
         return size
