@@ -85,6 +85,10 @@ class Room:
         self.verbatim = False  # an edit split a surrogate pair: no Doc may encode this document again
         for data in self._stored():
             self._watch_surrogates(data)
+        if self.verbatim:
+            for data in self._stored():
+                for client, clock in document.reach(data).items():
+                    self.clocks[client] = max(clock, self.clocks.get(client, 0))
         self._owners: dict[int, Session] = {}
         self._waiting: deque[Answer] = deque()
         self._holding: set[Session] = set()

@@ -504,3 +504,30 @@ def _presence(*entries: tuple[int, int, bytes]) -> bytes:
     for client, clock, state in entries:
         out += protocol.var_uint(client) + protocol.var_uint(clock) + protocol.var_uint(len(state)) + state
     return out
+
+
+def test_a_document_in_which_a_surrogate_pair_was_split_is_never_encoded_by_a_doc_again() -> None:
+    """pycrdt writes such a document so that browsers cannot load it; the received bytes go out instead."""
+    bench = Bench()
+    author, _ = greet(bench)
+    # "🎉" by client 1, then "X" by client 2 between its halves, as a UTF-16 text diff does.
+    party = bytes.fromhex("010101000401") + b"\x07content\x04\xf0\x9f\x8e\x89" + b"\x00"
+    split = bytes.fromhex("01010200c40100010101") + b"X" + b"\x00"
+    send(bench, author, party)
+    assert not bench.room.verbatim
+    send(bench, author, split)
+    bench.commit()
+    assert bench.room.verbatim
+    seq, stored, clocks = bench.room.stored()
+    snapshot = document.snapshot(stored, clocks, verbatim=bench.room.verbatim)
+    assert b"\xf0\x9f\x8e\x89" in snapshot
+    bench.log.snapshots["d"] = (seq, snapshot)
+    again = Bench(bench.log)
+    assert again.room.verbatim
+    assert again.room.clocks == {1: 2, 2: 1}
+    session, wire = again.join()
+    wire.take()
+    again.room.receive(session, protocol.encode_step1(EMPTY_SV))
+    (answer,) = decoded(wire)
+    assert isinstance(answer, SyncStep2)
+    assert b"\xf0\x9f\x8e\x89" in answer.update
