@@ -29,8 +29,8 @@ class Client:
         self.closed: tuple[int, str] | None = None
         self._socket: ClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._asked = 0
-        self._acknowledged = 0
+        self.asked = 0
+        self.acknowledged = 0  # the latest ``ask`` that was answered
         self._changed = asyncio.Event()
 
     @property
@@ -39,6 +39,8 @@ class Client:
         return self._socket
 
     async def open(self, **options: Any) -> Self:
+        if self._reader is not None:
+            await self._reader  # the end of the old connection must not be taken for the new one's
         self.closed = None
         self.synced.clear()
         self._socket = await connect(self.url, max_size=None, compression=None, **options)
@@ -79,7 +81,7 @@ class Client:
                 if isinstance(message, protocol.SyncStep2):
                     self.synced.set()
             elif isinstance(message, protocol.SyncStatus):
-                self._acknowledged = max(self._acknowledged, int(message.payload))
+                self.acknowledged = max(self.acknowledged, int(message.payload))
 
     def edit(self, change: Callable[[Text], None]) -> bytes:
         """Change the text locally; returns the update that says so."""
@@ -107,10 +109,15 @@ class Client:
 
     async def saved(self, timeout: float = 20) -> None:
         """Return once everything sent so far is durable on the server."""
-        self._asked += 1
-        asked = self._asked
+        asked = await self.ask()
+        await self.until(lambda: self.acknowledged >= asked, timeout)
+
+    async def ask(self) -> int:
+        """Ask to be told when everything sent so far is durable; ``acknowledged`` reaches the result then."""
+        self.asked += 1
+        asked = self.asked
         await self.send(protocol.encode_sync_status(str(asked).encode()))
-        await self.until(lambda: self._acknowledged >= asked, timeout)
+        return asked
 
     async def until(self, condition: Callable[[], bool], timeout: float = 20) -> None:
         """Wait until ``condition``, looked at after every frame."""
