@@ -377,6 +377,8 @@ class Client(asyncio.Protocol):
 
     def close(self) -> None:
         self._closing = True
+        if self.transport.is_closing():
+            raise LoadError(f"{self._dialect.name}: {self.room.document}: connection lost")
         self.transport.write(b"\x88\x80\0\0\0\0")
         self.transport.close()
 
