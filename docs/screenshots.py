@@ -58,7 +58,9 @@ OTHERS = [
 
 def call(url: str, method: str, path: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{url}{path}", data, {"content-type": "application/json"}, method=method)
+    request = urllib.request.Request(
+        f"{url}{path}", data, {"content-type": "application/json"}, method=method
+    )
     with urllib.request.urlopen(request) as answer:
         return json.loads(answer.read() or b"null")
 

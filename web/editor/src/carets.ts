@@ -36,6 +36,7 @@ class Caret extends WidgetType {
   toDOM(): HTMLElement {
     const caret = document.createElement("span");
     caret.className = "caret";
+    caret.setAttribute("aria-hidden", "true"); // said when they arrive, not in the middle of a sentence
     caret.style.setProperty("--ink", this.person.color);
     const name = document.createElement("span");
     name.className = "caret-name";

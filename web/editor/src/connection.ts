@@ -19,8 +19,9 @@ const ACKNOWLEDGE = 102;
 // A silent line is asked after QUIET_MS and given up DEAD_MS later: a black hole is seen within ten seconds.
 const QUIET_MS = 4_000;
 const DEAD_MS = 4_000;
-// A socket that has not opened by now never will.
-const OPENING_MS = 8_000;
+// Until the first answer a socket has this long between two signs of life: a large document on a slow line
+// comes in frames that take their time, and to dial again would begin them again.
+const OPENING_MS = 25_000;
 // A server that is there has answered by now; after this the page says that it is not.
 const FIRST_ANSWER_MS = 2_500;
 
@@ -47,6 +48,7 @@ export class Connection {
   private answered = false;
   private open = false;
   private heard = 0;
+  private buffered = 0;
   private askedAt = 0;
   // Told apart, an answer to a question put on an earlier socket is not taken for this one's.
   private socket = 0;
@@ -169,14 +171,12 @@ export class Connection {
     const { ws } = this.provider;
     if (!ws) return;
     const now = Date.now();
-    if (ws.readyState !== WebSocket.OPEN || !this.open) {
-      if (now - this.heard > OPENING_MS) this.restart();
-      return;
-    }
-    const heard = Math.max(this.heard, this.provider.wsLastMessageReceived);
-    if (this.asked !== null) {
-      if (now - Math.max(heard, this.askedAt) > DEAD_MS) this.restart();
-    } else if (now - Math.max(heard, this.askedAt) > QUIET_MS) this.ask();
+    // An upload that moves is a sign of life too.
+    if (ws.bufferedAmount < this.buffered) this.heard = now;
+    this.buffered = ws.bufferedAmount;
+    const silent = now - Math.max(this.heard, this.askedAt, this.provider.wsLastMessageReceived);
+    if (silent > (this.answered ? DEAD_MS : OPENING_MS) && (this.asked !== null || !this.open)) this.restart();
+    else if (silent > QUIET_MS && this.asked === null) this.ask();
   }
 
   /** Drops the socket without waiting for its goodbye, and dials again. */

@@ -21,9 +21,10 @@ export function open(name: string): void {
   const chip = h("span", { class: "status", id: "status" });
   const notice = h("div", { class: "notice", role: "status", hidden: true });
   const page = h("main", { class: "page" });
+  const heading = h("h1", { class: "hidden" }); // the title again, for who moves by headings
   document.body.className = "writing";
   document.body.append(
-    h("header", { class: "bar" }, home, titleField(name, replica), chip, h("div", { class: "people" }, faces, ...myself())),
+    h("header", { class: "bar" }, heading, home, titleField(name, replica, heading), chip, h("div", { class: "people" }, faces, ...myself())),
     notice,
     page,
   );
@@ -46,7 +47,7 @@ export function open(name: string): void {
 }
 
 /** The title is kept by the server beside the text; others learn of a new one through awareness. */
-function titleField(name: string, replica: Replica): HTMLElement {
+function titleField(name: string, replica: Replica, heading: HTMLElement): HTMLElement {
   const field = h("input", {
     class: "title",
     "aria-label": t.title,
@@ -58,6 +59,7 @@ function titleField(name: string, replica: Replica): HTMLElement {
   const show = (given: string): void => {
     title = given;
     if (document.activeElement !== field) field.value = title;
+    heading.textContent = title || t.untitled;
     document.title = `${title || name} · ${t.product}`;
     replica.remember(given);
   };
@@ -104,6 +106,7 @@ function titleField(name: string, replica: Replica): HTMLElement {
     }
     if (news) void read();
   });
+  heading.textContent = t.untitled;
   document.title = `${name} · ${t.product}`;
   void replica.opened.then(async () => {
     const kept = await replica.title();
@@ -180,7 +183,7 @@ function showStatus(replica: Replica, writing: Editor, chip: HTMLElement, notice
     if (status.kind === shown) return;
     const away = shown === "offline" || shown === "unstored" || shown === "stopped";
     shown = status.kind;
-    if (shown === "offline" || shown === "unstored" || shown === "stopped") announce(said);
+    if (shown === "offline") announce(said); // the other two speak through the notice
     else if (shown === "saved" && away) announce(t.back);
     writing.lock(shown === "stopped");
     if (shown === "saved" || shown === "saving" || shown === "offline") writing.hint(t.placeholder);
@@ -188,25 +191,30 @@ function showStatus(replica: Replica, writing: Editor, chip: HTMLElement, notice
   };
   const showNotice = (status: Status): void => {
     notice.hidden = status.kind !== "stopped" && status.kind !== "unstored";
-    if (status.kind === "unstored") notice.replaceChildren(h("p", {}, t.unstoredDetail), copyButton(replica));
+    if (status.kind === "unstored") notice.replaceChildren(h("p", {}, t.unstoredDetail), copyButton(writing));
     if (status.kind !== "stopped") return;
     const deleted = status.why.code === DELETED;
     const reason = status.why.reason || t.refused;
     const lines = [deleted ? t.deleted : t.readOnly(reason), ...(status.edits > 0 ? [t.keptEdits(status.edits)] : [])];
     const restore = h("button", { class: "quiet", onclick: () => void bringBack(replica) }, t.restore);
-    notice.replaceChildren(h("p", {}, lines.join(" ")), copyButton(replica), ...(deleted ? [restore] : []));
+    notice.replaceChildren(h("p", {}, lines.join(" ")), copyButton(writing), ...(deleted ? [restore] : []));
   };
   replica.watch(draw);
   draw();
 }
 
-function copyButton(replica: Replica): HTMLElement {
+/** Copies what is on the screen, which may be more than the doc took. */
+function copyButton({ view }: Editor): HTMLElement {
   const button = h("button", { class: "quiet" }, t.copy);
+  const byHand = (): void => {
+    view.focus();
+    view.dispatch({ selection: { anchor: 0, head: view.state.doc.length } });
+    toast(t.selected);
+  };
   button.addEventListener("click", () => {
-    navigator.clipboard.writeText(replica.text.toString()).then(
-      () => (button.textContent = t.copied),
-      (error: unknown) => toast(t.failed(String(error))),
-    );
+    // Browsers hand out the clipboard only over HTTPS and on this machine.
+    if (!("clipboard" in navigator)) byHand();
+    else navigator.clipboard.writeText(view.state.doc.toString()).then(() => (button.textContent = t.copied), byHand);
   });
   return button;
 }

@@ -23,6 +23,14 @@ export function editor(parent: HTMLElement, replica: Replica): Editor {
   const undoManager = new Y.UndoManager(text, { trackedOrigins: new Set() });
   const empty = new Compartment();
   const writable = new Compartment();
+  // A plugin that raised is switched off by CodeMirror. If that cut the editor from the Y.Text, what is
+  // typed from here on would be kept nowhere: say so at once.
+  const onException = (error: unknown): void => {
+    console.error(error);
+    queueMicrotask(() => {
+      if (view.state.doc.toString() !== text.toString()) replica.stop({ code: 0, reason: t.broken });
+    });
+  };
   const view = new EditorView({
     parent,
     state: EditorState.create({
@@ -37,6 +45,7 @@ export function editor(parent: HTMLElement, replica: Replica): Editor {
         markdown(),
         keymap.of([...yUndoManagerKeymap, ...defaultKeymap]),
         highlightSpecialChars(),
+        EditorView.exceptionSink.of(onException),
         EditorView.lineWrapping,
         EditorView.contentAttributes.of({
           "aria-label": t.text,

@@ -94,7 +94,7 @@ addEventListener("storage", (event) => {
 export function avatar(person: Person): HTMLElement {
   const words = person.name.split(/\s+/).slice(0, 2);
   const initials = words.map((word) => Array.from(word)[0] ?? "").join("");
-  const disc = h("span", { class: "avatar", "aria-hidden": "true" }, initials.toLocaleUpperCase());
+  const disc = h("span", { class: "avatar", "aria-hidden": "true", "data-initials": initials.toLocaleUpperCase() });
   disc.style.setProperty("--ink", person.color);
   return disc;
 }

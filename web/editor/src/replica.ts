@@ -69,10 +69,7 @@ export class Replica {
     this.connection = new Connection(name, this.doc, this.awareness, {
       changed: () => this.changed(),
       acknowledged: (mark) => this.acknowledge(mark),
-      stopped: (why) => {
-        this.why = why;
-        this.changed();
-      },
+      stopped: (why) => this.stop(why),
     });
     // After the provider's own listener, so that what is asked for here has been sent.
     this.doc.on("update", (update: Uint8Array, origin: unknown, _doc: Y.Doc, transaction: Y.Transaction) => {
@@ -124,6 +121,12 @@ export class Replica {
 
   remember(title: string): void {
     this.local?.remember(title).catch(() => this.lose());
+  }
+
+  /** Takes no more edits, and says why. */
+  stop(why: Stopped): void {
+    this.why = why;
+    this.changed();
   }
 
   /** Dials again after the server had said stop. */

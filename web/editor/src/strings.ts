@@ -32,7 +32,6 @@ export const t = {
   undo: "Undo",
   undone: (title: string) => `“${title}” is back.`,
   newTitle: "New title",
-  changed: (at: string) => `changed ${at}`,
   justNow: "just now",
   unreachable: "The server cannot be reached.",
   onThisDevice: "On this device",
@@ -65,11 +64,13 @@ export const t = {
   deleted: "This document was deleted. Its text is still here, to read and to copy.",
   readOnly: (reason: string) => `This document is read only: ${reason}`,
   refused: "the server refused the connection.",
+  broken: "this page has a fault. Copy the text you need, then reload.",
   keptEdits: (n: number) => `${edits(n)} of yours did not reach the server and stay on this device.`,
   unstoredDetail: "This browser keeps no copy, and the server cannot be reached. Leave this page open, or copy the text.",
   back: "Back online.",
   copy: "Copy the text",
   copied: "Copied",
+  selected: "The text is selected. Copy it with the keyboard.",
   restore: "Bring it back",
   badName: "This address does not name a document.",
 
@@ -91,7 +92,7 @@ export const t = {
 
   ago(then: Date): string {
     let amount = (then.getTime() - Date.now()) / 1000;
-    if (Math.abs(amount) < 45) return t.justNow;
+    if (Math.abs(amount) < 60) return t.justNow;
     for (const [size, unit] of steps) {
       if (Math.abs(amount) < size) return relative.format(Math.round(amount), unit);
       amount /= size;
