@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pycrdt import Doc, get_update
@@ -82,6 +82,7 @@ class Room:
         self._doc = self._build()
         self.clocks = document.clocks(self._doc)
         self._surrogates: update.Surrogates | None = None
+        self._nesting: update.Nesting | None = None  # until something is put inside a shared type
         self.verbatim = False  # an edit split a surrogate pair: no Doc may encode this document again
         for data in self._stored():
             self._watch_surrogates(data)
@@ -180,6 +181,9 @@ class Room:
         missing = checked.missing
         if missing is None and checked.extends:
             missing = self._contested(session, checked)
+        elif missing is not None and checked.deletes and self._of_others(session, missing):
+            # Held, it would delete what somebody here is about to type.
+            raise Resync("it refers to what its author has not sent yet; reconnect")
         if missing is not None:
             self._hold(session, data, origin, missing)
         else:
@@ -191,6 +195,10 @@ class Room:
         extends = checked.extends
         if not extends and not checked.deletes:
             return
+        if extends and (checked.nests or self._nesting is not None):
+            if self._nesting is None:
+                self._nesting = update.Nesting(self._applied())
+            self._nesting.add(data)
         try:
             if extends:
                 document.apply(self._doc, data)
@@ -198,6 +206,7 @@ class Room:
                 return
         except UpdateError:
             self._stats.rebuilt += 1
+            self._nesting = None
             self._doc = self._build()
             raise
         for client in extends:
@@ -230,6 +239,10 @@ class Room:
                 missing[client] = checked.clocks[client]
                 owner.link.probe()
         return missing or None
+
+    def _of_others(self, session: Session, clients: Iterable[int]) -> bool:
+        owners = (self._owners.get(client) for client in clients)
+        return any(owner is not None and owner.actor.id != session.actor.id for owner in owners)
 
     def _hold(self, session: Session, data: bytes, origin: Origin, missing: dict[int, int]) -> None:
         if len(session.held) >= HOLD_COUNT or session.held_bytes + len(data) > HOLD_BYTES:
@@ -480,10 +493,12 @@ class Room:
     def _stored(self) -> list[bytes]:
         return [self.base, *self.tail] if self.base else list(self.tail)
 
+    def _applied(self) -> list[bytes]:
+        return [*self._stored(), *(e.data for e in self.committing), *(e.data for e in self.pending)]
+
     def _build(self) -> Doc[Any]:
-        updates = [*self._stored(), *(e.data for e in self.committing), *(e.data for e in self.pending)]
         try:
-            return document.build(updates)
+            return document.build(self._applied())
         except CorruptLog as error:
             self.fail(RoomFailed(str(error)))
             raise

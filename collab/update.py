@@ -3,9 +3,10 @@
 pycrdt trusts its input. A few hostile bytes end the process, others panic, apply half-way, or destroy
 what a colleague will type next. ``check`` refuses everything that no honest Yjs client sends and tells
 what else an update depends on; only an update with ``missing`` None may be applied. What it cannot see,
-because it does not know the items: a parent id that names something other than a shared type (pycrdt
-raises RuntimeError, half applied), and a string inside an Array root (legal, but *reading* that root as
-an Array never ends in pycrdt; rooms read only texts).
+because it does not know the items: shared types nested too deep (``Nesting`` counts them); a parent id
+that names something other than a shared type (pycrdt raises RuntimeError, half applied); and a string
+inside an Array root (legal, but *reading* that root as an Array never ends in pycrdt; rooms read only
+texts).
 
 The format is what yjs 13 writes: sections of structs (one section a client), then the delete set.
 Structs carry no clock of their own, so slices of a section are copied byte for byte.
@@ -14,7 +15,8 @@ Structs carry no clock of their own, so slices of a section are copied byte for 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from collab.errors import UpdateError
@@ -22,6 +24,7 @@ from collab.errors import UpdateError
 MAX_CLIENT = 1 << 53  # ids from here on are masked by pycrdt and would alias another client
 MAX_CLOCK = 1 << 31  # pycrdt's clocks wrap at 2**32
 MAX_SAFE_INTEGER = (1 << 53) - 1  # lib0 throws on reading a larger varint, in every browser
+MAX_NESTING = 100  # shared types inside each other; pycrdt recurses on deletion, 30,000 end the process
 MAX_DEPTH = 64  # nesting of plain values; pycrdt recurses, 26,000 levels end the process
 
 GC, DELETED, JSON, BINARY, STRING, EMBED, FORMAT, TYPE, ANY, DOC, SKIP = range(11)
@@ -47,6 +50,7 @@ class Checked(NamedTuple):
     missing: dict[int, int] | None  # client -> clock that must be reached first; None: all is here
     surrogates: bool  # a text in it holds a character above U+FFFF
     skips: bool  # it holds Skip structs: the sender has structs that wait for others
+    nests: bool  # it puts something inside a shared type that is not a root
 
 
 def check(data: bytes, clocks: Mapping[int, int]) -> Checked:
@@ -95,7 +99,15 @@ def check(data: bytes, clocks: Mapping[int, int]) -> Checked:
         if end > clocks.get(client, 0) and end > ends.get(client, 0):
             missing = missing or {}
             missing[client] = max(missing.get(client, 0), end)
-    return Checked(ends, tuple(extends), bool(update.deletes), missing, update.surrogates, update.skips)
+    return Checked(
+        ends,
+        tuple(extends),
+        bool(update.deletes),
+        missing,
+        update.surrogates,
+        update.skips,
+        update.nests,
+    )
 
 
 def _refuse_overlap_inside_pair(data: bytes, clocks: Mapping[int, int]) -> None:
@@ -175,38 +187,23 @@ def split(data: bytes, limit: int) -> list[bytes]:
         return [data]
     structs: list[Struct] = []
     update = _read(data, structs)
-    queues: dict[int, list[Struct]] = {}
-    for struct in structs:
-        queues.setdefault(struct.client, []).append(struct)
-    waits: dict[int, list[tuple[int, Id]]] = {client: [] for client in queues}
-    for client, clock, ref in update.refs:
-        target, position = ref
-        if target in update.sections and update.sections[target][0] <= position < update.sections[target][2]:
-            waits[client].append((clock, ref))
-
+    try:
+        ordered = _in_causal_order(update, structs)
+    except UpdateError:
+        return [data]
     parts: list[bytes] = []
     part: dict[int, list[Struct]] = {}
     size = 0
-    sent = dict.fromkeys(queues, 0)
-    try:
-        order = list(_causally(waits))
-    except UpdateError:
-        return [data]
-    for client, clock in order:
-        queue, index = queues[client], sent[client]
-        while index < len(queue) and queue[index].clock <= clock:
-            struct = queue[index]
-            cost = struct.stop - struct.start
-            if part and size + cost > limit:
-                parts.append(_encode(data, part) + b"\0")
-                part, size = {}, 0
-            if client not in part:
-                part[client] = []
-                size += 20
-            part[client].append(struct)
-            size += cost
-            index += 1
-        sent[client] = index
+    for struct in ordered:
+        cost = struct.stop - struct.start
+        if part and size + cost > limit:
+            parts.append(_encode(data, part) + b"\0")
+            part, size = {}, 0
+        if struct.client not in part:
+            part[struct.client] = []
+            size += 20
+        part[struct.client].append(struct)
+        size += cost
     if part:
         parts.append(_encode(data, part) + b"\0")
 
@@ -278,6 +275,65 @@ class Surrogates:
                 self._clocks.setdefault(struct.client, set()).update(lows)
 
 
+class Nesting:
+    """How deep shared types lie inside each other: pycrdt deletes them by recursion, on a finite stack.
+
+    Begin with the updates that a doc was made of, and ``add`` every further one before it is applied.
+    """
+
+    def __init__(self, updates: Iterable[bytes]) -> None:
+        self._next: dict[int, int] = {}
+        # client -> where runs of the same depth begin, and those depths; 0 is the depth of a root's items
+        self._runs: dict[int, tuple[list[int], list[int]]] = {}
+        for data in updates:
+            self._record(self._measure(data))
+
+    def add(self, data: bytes) -> None:
+        """Take in an update that ``check`` accepted with nothing missing. Raises UpdateError when it nests
+        deeper than MAX_NESTING; then nothing of it is kept."""
+        found = self._measure(data)
+        if any(depth > MAX_NESTING for *_, depth in found):
+            raise UpdateError(f"shared types nested deeper than {MAX_NESTING}")
+        self._record(found)
+
+    def _measure(self, data: bytes) -> list[tuple[int, int, int, int]]:
+        """The new runs: client, first clock, next clock, depth."""
+        structs: list[Struct] = []
+        update = _read(data, structs)
+        found: dict[int, list[tuple[int, int, int, int]]] = {}
+
+        def depth_at(ref: Id) -> int:
+            client, clock = ref
+            runs = found.get(client)
+            if runs and clock >= runs[0][1]:
+                return runs[bisect_right(runs, clock, key=lambda run: run[1]) - 1][3]
+            starts, depths = self._runs.get(client, ((), ()))
+            at = bisect_right(starts, clock) - 1
+            return depths[at] if at >= 0 else 0
+
+        for struct in _in_causal_order(update, structs):
+            client, known = struct.client, self._next.get(struct.client, 0)
+            if struct.end <= known or struct.kind == SKIP:
+                continue
+            depth = depth_at(struct.parent) + 1 if struct.parent else 0
+            if struct.origin:
+                depth = max(depth, depth_at(struct.origin))
+            if struct.right:
+                depth = max(depth, depth_at(struct.right))
+            if struct.clock < known:  # it goes on where what is here ends, whatever it says
+                depth = max(depth, depth_at((client, known - 1)))
+            found.setdefault(client, []).append((client, max(struct.clock, known), struct.end, depth))
+        return [run for runs in found.values() for run in runs]
+
+    def _record(self, found: list[tuple[int, int, int, int]]) -> None:
+        for client, clock, end, depth in found:
+            starts, depths = self._runs.setdefault(client, ([], []))
+            if (depths[-1] if depths else 0) != depth:
+                starts.append(clock)
+                depths.append(depth)
+            self._next[client] = end
+
+
 class Struct(NamedTuple):
     """One struct of an update and the bytes it stands in."""
 
@@ -289,6 +345,7 @@ class Struct(NamedTuple):
     stop: int
     origin: Id | None
     right: Id | None
+    parent: Id | None  # only when it names a shared type that is not a root
     text: str | None
 
 
@@ -299,6 +356,7 @@ class _Update(NamedTuple):
     structs_end: int  # where the delete set begins
     surrogates: bool
     skips: bool
+    nests: bool
 
 
 def _read(data: bytes, structs: list[Struct] | None) -> _Update:
@@ -309,7 +367,7 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
     sections: dict[int, tuple[int, int, int]] = {}
     refs: list[tuple[int, int, Id]] = []
     deletes: list[tuple[int, int, int]] = []
-    surrogates = skips = False
+    surrogates = skips = nests = False
     size = len(data)
     try:
         count, i = _count(data, 0)
@@ -332,7 +390,7 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
                 flags = data[i]
                 i += 1
                 kind = flags & 31
-                origin = right = text = None
+                origin = right = parent = text = None
                 if not flags or flags == SKIP:
                     length, i = _varint(data, i)
                 else:
@@ -368,8 +426,10 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
                         elif named == 0:
                             target, i = _varint(data, i)
                             position, i = _varint(data, i)
+                            parent = target, position
+                            nests = True
                             if target != client:
-                                refs.append((client, clock, (target, position)))
+                                refs.append((client, clock, parent))
                             elif position >= clock:
                                 raise UpdateError("a parent in the struct's own future")
                         else:
@@ -400,7 +460,7 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
                 if stop >= MAX_CLOCK:
                     raise UpdateError("clocks must stay below 2**31")
                 if structs is not None:
-                    structs.append(Struct(client, clock, stop, kind, start, i, origin, right, text))
+                    structs.append(Struct(client, clock, stop, kind, start, i, origin, right, parent, text))
                 if kind == SKIP:
                     skips = gap = True
                 else:
@@ -435,7 +495,7 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
         raise UpdateError("a string is not UTF-8") from None
     if i != size:
         raise UpdateError("bytes follow the update")
-    return _Update(sections, refs, deletes, structs_end, surrogates, skips)
+    return _Update(sections, refs, deletes, structs_end, surrogates, skips, nests)
 
 
 def _content(data: bytes, i: int, kind: int) -> tuple[int, int]:
@@ -597,6 +657,30 @@ def _lows(struct: Struct) -> list[int]:
                 lows.append(clock)
                 clock += 1
     return lows
+
+
+def _in_causal_order(update: _Update, structs: Sequence[Struct]) -> list[Struct]:
+    """The structs so that each comes after what it depends on. Raises UpdateError if there is no such
+    order."""
+    if len(update.sections) == 1:
+        return list(structs)
+    queues: dict[int, list[Struct]] = {}
+    for struct in structs:
+        queues.setdefault(struct.client, []).append(struct)
+    waits: dict[int, list[tuple[int, Id]]] = {client: [] for client in queues}
+    for client, clock, ref in update.refs:
+        target, position = ref
+        if target in update.sections and update.sections[target][0] <= position < update.sections[target][2]:
+            waits[client].append((clock, ref))
+    ordered: list[Struct] = []
+    sent = dict.fromkeys(queues, 0)
+    for client, clock in list(_causally(waits)):
+        queue, index = queues[client], sent[client]
+        while index < len(queue) and queue[index].clock <= clock:
+            ordered.append(queue[index])
+            index += 1
+        sent[client] = index
+    return ordered
 
 
 def _causally(waits: Mapping[int, Sequence[tuple[int, Id]]]) -> Iterator[Id]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import hostile
 import pytest
 from pycrdt import Array, Doc, Text
 from wire import Bench, Wire
@@ -531,3 +532,60 @@ def test_a_document_in_which_a_surrogate_pair_was_split_is_never_encoded_by_a_do
     (answer,) = decoded(wire)
     assert isinstance(answer, SyncStep2)
     assert b"\xf0\x9f\x8e\x89" in answer.update
+
+
+def test_a_writer_who_is_paused_again_while_it_resumes_is_resumed_again() -> None:
+    """What was read before the pause comes in at once on resuming, and may be too much again."""
+    bench = Bench()
+    author, wire = greet(bench)
+    typist = Typist(1)
+    backlog = [typist.type(0, "x" * (600 << 10)) for _ in range(6)]
+
+    def resume() -> None:
+        wire.reading = True
+        while backlog and wire.reading:
+            send(bench, author, backlog.pop())
+
+    wire.resume = resume  # type: ignore[method-assign]
+    backlog.reverse()
+    resume()
+    for _ in range(6):
+        bench.commit()
+    assert wire.reading
+    assert bench.room.text()[1] == str(typist.text)
+
+
+def test_r5_a_deletion_of_what_another_session_has_not_typed_yet_is_not_kept() -> None:
+    bench = Bench()
+    (victim, _), (killer, killer_wire) = greet(bench, "guest:v"), greet(bench, "guest:k")
+    typist = Typist(1)
+    send(bench, victim, typist.type(0, "mine"))
+    send(bench, killer, hostile.update(deletes=hostile.deletions(1, (4, 9))))
+    assert killer_wire.closed is not None
+    assert killer_wire.closed[0] == 4500
+    send(bench, victim, typist.type(4, " and safe"))
+    bench.commit()
+    assert bench.room.text()[1] == "mine and safe"
+
+
+def test_r2_shared_types_nested_too_deep_over_many_updates_end_their_sender() -> None:
+    bench = Bench()
+    author, _ = greet(bench)
+    send(bench, author, Typist(1).type(0, "hello"))
+    hostile_session, wire = greet(bench)
+    for data in hostile.chained(200):
+        send(bench, hostile_session, data)
+    bench.commit()
+    assert wire.closed == (4400, "shared types nested deeper than 100")
+    assert len(bench.log.entries["d"]) == 1 + 201
+    bench.room.leave(hostile_session)
+    bench.room = _room_of(bench, _snapshot_of(bench)[1])
+    again, wire = greet(bench)
+    for data in hostile.chained(200)[201:]:
+        send(bench, again, data)
+    assert wire.closed == (4400, "shared types nested deeper than 100")
+
+
+def _snapshot_of(bench: Bench) -> tuple[int, bytes]:
+    seq, stored, clocks = bench.room.stored()
+    return seq, document.snapshot(stored, clocks, verbatim=False)

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile import MAP, chained, nested, section
+from hostile import update as written
 from pycrdt import Array, Doc, Map, Text, XmlFragment
 
 from collab.errors import UpdateError
 from collab.update import (
+    MAX_NESTING,
+    Nesting,
     Surrogates,
     before_skips,
     check,
@@ -221,7 +225,7 @@ def test_mutations_of_honest_updates_raise_nothing_but_update_error() -> None:
 def test_next_keystroke_extends_its_client_and_misses_nothing() -> None:
     keystroke = bytes.fromhex("01010105840104012100")
     checked = check(keystroke, {1: 5, 2: 9})
-    assert checked == ({1: 6}, (1,), False, None, False, False)
+    assert checked == ({1: 6}, (1,), False, None, False, False, False)
 
 
 def test_update_sent_again_extends_nobody() -> None:
@@ -539,3 +543,56 @@ def test_every_split_by_yjs_is_noticed_and_every_other_text_survives_a_state_mad
             assert not said
     assert torn >= 100
     assert unharmed >= 100
+
+
+# Shared types inside shared types
+
+
+def test_shared_types_may_nest_so_deep_and_no_deeper() -> None:
+    Nesting([]).add(written(section(9, 0, *nested(MAX_NESTING + 1, MAP))))
+    with pytest.raises(UpdateError, match="nested deeper"):
+        Nesting([]).add(written(section(9, 0, *nested(MAX_NESTING + 2, MAP))))
+
+
+@pytest.mark.parametrize("loaded", [0, 1, 50, MAX_NESTING])
+def test_nesting_is_counted_over_many_updates_whatever_was_loaded(loaded: int) -> None:
+    chain = [written(section(9, clock, one)) for clock, one in enumerate(nested(MAX_NESTING + 2, MAP))]
+    nesting = Nesting(chain[:loaded])
+    for update in chain[loaded:-1]:
+        nesting.add(update)
+    with pytest.raises(UpdateError, match="nested deeper"):
+        nesting.add(chain[-1])
+
+
+def test_nesting_is_counted_where_only_an_origin_tells_the_parent() -> None:
+    nesting = Nesting([])
+    chain = chained(MAX_NESTING + 1)
+    for update in chain[:-2]:
+        nesting.add(update)
+    with pytest.raises(UpdateError, match="nested deeper"):
+        nesting.add(chain[-2])
+
+
+def test_nesting_cannot_be_hidden_in_a_struct_that_overlaps_what_is_here() -> None:
+    deep = written(section(9, 0, *nested(MAX_NESTING + 1, MAP)))
+    letter = bytes((4, 0, 9)) + bytes((MAX_NESTING,)) + b"\x01x"  # within the deepest
+    nesting = Nesting([deep])
+    with pytest.raises(UpdateError, match="nested deeper"):
+        nesting.add(written(section(9, MAX_NESTING + 1, letter)))
+    nesting = Nesting([written(section(9, 0, *nested(MAX_NESTING, MAP)))])
+    end = MAX_NESTING
+    nesting.add(written(section(9, end, bytes((4, 0, 9, end - 1)) + b"\x01x")))
+    # The same letter again, said to be in a root, with a shared type behind it.
+    nesting.add(written(section(9, end, b"\x04\x01\x01t\x02xy", bytes((7, 0, 9, end - 1, 0)))))
+    with pytest.raises(UpdateError, match="nested deeper"):
+        nesting.add(written(section(9, end + 3, bytes((4, 0, 9, end + 2)) + b"\x01x")))
+
+
+def test_rich_documents_of_yjs_nest_less_than_the_limit_and_are_all_taken() -> None:
+    taken = 0
+    for recorded in trace("yjs-rich"):
+        nesting = Nesting([])
+        for encoded in recorded["updates"]:
+            nesting.add(base64.b64decode(encoded))
+            taken += 1
+    assert taken > 500
