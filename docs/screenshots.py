@@ -133,6 +133,7 @@ def shoot(url: str, out: Path) -> None:
                     page.keyboard.type("Thursday at six, then. I bring the lamp", delay=20)
                     select(other, "everyone else")
                     status(page, "saved")
+                    page.bring_to_front()
                     page.screenshot(path=out / "editor.png", caret="initial")
                 page.locator(".me").click()
                 page.screenshot(path=out / f"person-{tag}.png")
