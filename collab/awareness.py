@@ -100,7 +100,11 @@ class Awareness(Generic[OwnerT]):
 
     def leave(self, owner: OwnerT, now: float) -> list[int]:
         """The session closed: exactly the ids it owns are gone. Returns them."""
-        return self._remove((c for c, p in self._clients.items() if p.owner is owner), now)
+        owned = [client for client, presence in self._clients.items() if presence.owner is owner]
+        removed = self._remove(owned, now)
+        for client in owned:  # one that said goodbye itself may come back on another connection, too
+            self._clients[client].owner = None
+        return removed
 
     def expire(self, now: float) -> list[int]:
         """Remove what was not renewed and forget clocks kept long enough. Returns the ids removed."""

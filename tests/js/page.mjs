@@ -1,0 +1,4 @@
+// Peers in a browser page: tests call `collab(id, method, args)`.
+import { call } from './peer.mjs'
+
+globalThis.collab = call
