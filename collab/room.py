@@ -31,6 +31,7 @@ from collab.stats import Stats
 CHUNK = 256 << 10  # bytes of state in one message; clients give up on a frame that takes 30 s
 PENDING_HIGH = 1 << 20  # bytes not committed beyond which writers are not read
 BATCH_COUNT = 2000  # entries of one room in one commit
+OWED_SMALL = 1 << 10  # bytes of an acknowledgement for whose commit its asker is still read
 SNAPSHOT_FLOOR = 64 << 10  # bytes of tail below which a snapshot is not worth its write
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Answer(NamedTuple):
 
     seq: int
     session: Session
+    receipt: bytes | None  # names what both have
     messages: list[bytes]  # one step 2, or the updates of a large state
 
 
@@ -146,11 +148,7 @@ class Room:
         elif type(message) is protocol.SyncStep2:
             self.receive_update(session, message.update, Origin.OFFLINE)
         elif type(message) is protocol.SyncStatus:
-            if len(session.wanted) >= WANTED_COUNT:
-                raise Resync("too many acknowledgements asked for; reconnect to send everything again")
-            self._wanting.add(session)
-            session.wanted.append(Wanted(session.received, self.head, message.payload))
-            self._acknowledge(session)
+            self._owe(session, protocol.encode_sync_status(message.payload))
         elif here := self._awareness.present():
             session.send(protocol.encode_awareness(self._awareness.encode(here)))
 
@@ -194,6 +192,7 @@ class Room:
     def _accept(self, session: Session, data: bytes, origin: Origin, checked: update.Checked) -> None:
         extends = checked.extends
         if not extends and not checked.deletes:
+            self._return(session, data, origin, checked)
             return
         if extends and (checked.nests or self._nesting is not None):
             if self._nesting is None:
@@ -203,6 +202,7 @@ class Room:
             if extends:
                 document.apply(self._doc, data)
             elif not document.deletes_anything(self._doc, data):
+                self._return(session, data, origin, checked)
                 return
         except UpdateError:
             self._stats.rebuilt += 1
@@ -223,6 +223,11 @@ class Room:
             self._paused.add(session)
             session.link.pause()
         self._stirred(self)
+
+    def _return(self, session: Session, data: bytes, origin: Origin, checked: update.Checked) -> None:
+        """Send back what changes nothing: @y/websocket 4 counts it as unsaved until then."""
+        if origin is Origin.EDIT or checked.clocks:  # deletions of a step 2 are all in ours
+            self._owe(session, protocol.encode_update(data))
 
     def _claim(self, session: Session, client: int) -> None:
         if session.client is None:
@@ -332,19 +337,30 @@ class Room:
             _log.exception("%s: a batch cannot be merged; sent one by one", self.name)
             return [protocol.encode_update(data) for data in updates]
 
+    def _owe(self, session: Session, message: bytes) -> None:
+        """Send ``message`` once all that the session sent before, and all that is here now, is durable."""
+        if len(session.wanted) >= WANTED_COUNT:
+            raise Resync("too many acknowledgements asked for; reconnect to send everything again")
+        if len(message) > OWED_SMALL and self.head > self.durable:
+            self._paused.add(session)
+            session.link.pause()
+        self._wanting.add(session)
+        session.wanted.append(Wanted(session.received, self.head, message))
+        self._acknowledge(session)
+
     def _acknowledge(self, session: Session) -> None:
         while session.wanted:
-            number, seq, payload = session.wanted[0]
+            number, seq, message = session.wanted[0]
             if session.held and session.held[0].number <= number:
-                session.wanted[0] = Wanted(number, None, payload)
+                session.wanted[0] = Wanted(number, None, message)
                 return
             if seq is None:  # what it waited for has just been taken
                 seq = self.head
-                session.wanted[0] = Wanted(number, seq, payload)
+                session.wanted[0] = Wanted(number, seq, message)
             if seq > self.durable:
                 return
             session.wanted.popleft()
-            session.send(protocol.encode_sync_status(payload))
+            session.send(message)
         self._wanting.discard(session)
 
     # --- answers
@@ -358,7 +374,8 @@ class Room:
             messages = [protocol.encode_step2(data)]
         else:
             messages = [protocol.encode_update(part) for part in update.split(data, CHUNK)]
-        answer = Answer(self.head, session, messages)
+        both = {c: min(clock, self.clocks[c]) for c, clock in known.items() if clock and c in self.clocks}
+        answer = Answer(self.head, session, protocol.encode_receipt(both) if both else None, messages)
         if self.head == self.durable:
             self._deliver(answer)
         else:
@@ -368,6 +385,9 @@ class Room:
         session = answer.session
         if session.closed:
             return
+        # Its echoes may have been lost with its last connection, and a step 2 names nothing it has.
+        if answer.receipt is not None:
+            session.send(answer.receipt)
         if len(answer.messages) == 1:
             session.live = True
             session.send(answer.messages[0])

@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
 
     number: int
     seq: int | None  # None while something of this session is held
-    payload: bytes
+    message: bytes  # the acknowledgement
 
 
 @dataclass(eq=False, slots=True)

@@ -74,47 +74,25 @@ export class Peer {
     this.provider.connect()
   }
 
-  state () {
-    const names = [...this.awareness.getStates().values()].map(state => state.user?.name).filter(name => name)
-    return {
-      text: this.roots.text.toString(),
-      synced: this.provider.synced,
-      connected: this.provider.wsconnected,
-      stopped: this.provider.shouldConnect === false,
-      opened: this.opened,
-      lost: this.lost,
-      closes: this.closes,
-      names: names.sort(),
-      map: this.roots.values(),
-      array: this.roots.array.toArray(),
-      xml: this.roots.markup(),
-      saved: this.provider.syncStatus?.localUpdatesSynced ?? null,
-      status: this.provider.syncStatus?.status ?? null,
-      frames: this.frames
-    }
+  /** What can be asked of a client; all of it unless `keys` name some. */
+  state (keys = Object.keys(facts)) {
+    return Object.fromEntries(keys.map(key => [key, facts[key](this)]))
   }
 
-  /** Resolves with the state once it has all the `wanted` values, and how many ms that took. */
-  until (wanted, timeout) {
+  /** Resolves with the state once it has all the `wanted` values. */
+  async until (wanted, timeout) {
     const started = performance.now()
-    return new Promise((resolve, reject) => {
-      const look = () => {
-        const state = this.state()
-        const differs = Object.keys(wanted).filter(key => !same(state[key], wanted[key]))
-        if (differs.length === 0) {
-          done()
-          resolve({ ...state, milliseconds: performance.now() - started })
-        } else if (performance.now() - started > timeout) {
-          done()
-          const found = differs.map(key => `${key} is ${excerpt(state[key])}, not ${excerpt(wanted[key])}`)
-          reject(new Error(`after ${timeout} ms ${found.join('; ')}`))
-        }
+    while (true) {
+      const state = this.state(Object.keys(wanted))
+      const differs = Object.keys(wanted).filter(key => !same(state[key], wanted[key]))
+      if (differs.length === 0) return this.state(small)
+      if (performance.now() - started > timeout) {
+        const found = differs.map(key => `${key} is ${excerpt(state[key])}, not ${excerpt(wanted[key])}`)
+        throw new Error(`after ${timeout} ms ${found.join('; ')}`)
       }
       // A clock and not the events: each generation names them otherwise, and some states have none.
-      const timer = setInterval(look, 10)
-      const done = () => clearInterval(timer)
-      look()
-    })
+      await new Promise(resolve => setTimeout(resolve, 20))
+    }
   }
 
   /** Type what a trace says: [position, deleted, inserted], one transaction and one frame each. Among
@@ -164,7 +142,25 @@ export const call = async (id, method, args) => {
   return result === undefined ? null : result
 }
 
-const same = (a, b) => sorted(a) === sorted(b)
+const facts = {
+  text: peer => peer.roots.text.toString(),
+  synced: peer => peer.provider.synced,
+  connected: peer => peer.provider.wsconnected,
+  stopped: peer => !peer.provider.shouldConnect,
+  opened: peer => peer.opened,
+  lost: peer => peer.lost,
+  closes: peer => peer.closes,
+  names: peer => [...peer.awareness.getStates().values()].flatMap(state => state.user?.name ?? []).sort(),
+  map: peer => peer.roots.values(),
+  array: peer => peer.roots.array.toArray(),
+  xml: peer => peer.roots.markup(),
+  saved: peer => peer.provider.syncStatus?.localUpdatesSynced ?? null,
+  status: peer => peer.provider.syncStatus?.status ?? null,
+  frames: peer => peer.frames
+}
+const small = ['synced', 'connected', 'stopped', 'opened', 'lost', 'closes', 'names', 'saved', 'status']
+
+const same = (a, b) => typeof a === 'string' ? a === b : sorted(a) === sorted(b)
 const sorted = value => JSON.stringify(value, (_, part) =>
   part?.constructor === Object ? Object.fromEntries(Object.entries(part).sort()) : part)
 const excerpt = value => {

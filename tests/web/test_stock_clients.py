@@ -364,8 +364,10 @@ def test_4rc_is_green_after_it_sends_what_the_server_has(host: Host, server: Ser
     first.call("insert", 0, "kept on the device")
     first.call("delete", 0, 1)
     first.until(synced=True, saved=True)
+    server.freeze()
     first.call("resend")
     assert first.state["saved"] is False
+    server.thaw()
     first.until(5, saved=True, status="green")
 
 
