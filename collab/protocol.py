@@ -118,6 +118,18 @@ def decode(data: bytes) -> Iterator[Message]:
             return
 
 
+def sole_update(frame: bytes) -> bytes | None:
+    """The update of a frame that is one Update of less than 16 KiB and nothing else, else None: what
+    ``decode`` would say, at a fifth of its cost, for the frame that nearly all are."""
+    size = len(frame)
+    if size > 3 and frame[0] == SYNC and frame[1] == UPDATE:
+        if frame[2] == size - 3 < 128:
+            return frame[3:]
+        if frame[2] > 127 and frame[3] < 128 and frame[2] & 127 | frame[3] << 7 == size - 4:
+            return frame[4:]
+    return None
+
+
 def encode_step1(state_vector: bytes) -> bytes:
     return b"\x00\x00" + var_uint(len(state_vector)) + state_vector
 

@@ -130,6 +130,9 @@ class Room:
         if session.closed:
             return
         try:
+            if (keystroke := protocol.sole_update(frame)) is not None:
+                self.receive_update(session, keystroke, Origin.EDIT)
+                return
             for message in protocol.decode(frame):
                 self.take(session, message)
                 if session.closed:
@@ -359,7 +362,7 @@ class Room:
                 session.wanted[0] = Wanted(number, seq, message)
             if seq > self.durable:
                 return
-            session.wanted.popleft()
+            session.wanted.pop(0)
             session.send(message)
         self._wanting.discard(session)
 

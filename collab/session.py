@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -23,6 +22,8 @@ _births = itertools.count()
 
 class Link(Protocol):
     """The way to a peer. Never waits, never raises: what cannot be sent is the link's to report."""
+
+    congested: bool  # the network takes less than it is given; only then is ``backlog`` worth asking
 
     def write(self, message: bytes) -> None:
         """Hand one message over, in order."""
@@ -72,10 +73,10 @@ class Session:
     closed: bool = False
     quiet: bool = True  # nothing was sent since the last sweep
     received: int = 0  # updates received
-    held: deque[Held] = field(default_factory=deque)
+    held: list[Held] = field(default_factory=list)
     held_bytes: int = 0
-    wanted: deque[Wanted] = field(default_factory=deque)
-    parts: deque[bytes] = field(default_factory=deque)  # of a large state on its way
+    wanted: list[Wanted] = field(default_factory=list)
+    parts: list[bytes] = field(default_factory=list)  # of a large state on its way
     since: int | None = None  # the seq of the state that streams
     missed: list[bytes] = field(default_factory=list)  # committed since, and no longer in the room's tail
     born: int = field(default_factory=_births.__next__)
@@ -92,10 +93,9 @@ class Session:
         if self.closed:
             return
         self.quiet = False
-        if self.link.backlog() > OUTBOX_LIMIT:
-            self.end(Overloaded(f"more than {OUTBOX_LIMIT} bytes wait for this client to read them"))
-            return
         self.link.write(message)
+        if self.link.congested and self.link.backlog() > OUTBOX_LIMIT:
+            self.end(Overloaded(f"more than {OUTBOX_LIMIT} bytes wait for this client to read them"))
 
     def stream(self, messages: Iterable[bytes]) -> bool:
         """Send ``messages`` as fast as the peer reads them; whether all went out at once."""
@@ -108,7 +108,7 @@ class Session:
             return False
         self.quiet = False
         while self.parts and self.link.backlog() < STREAM_WINDOW:
-            self.link.write(self.parts.popleft())
+            self.link.write(self.parts.pop(0))
         return not self.parts
 
     def end(self, error: CollabError) -> None:

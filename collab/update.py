@@ -29,6 +29,8 @@ MAX_DEPTH = 64  # nesting of plain values; pycrdt recurses, 26,000 levels end th
 
 GC, DELETED, JSON, BINARY, STRING, EMBED, FORMAT, TYPE, ANY, DOC, SKIP = range(11)
 ORIGIN, RIGHT_ORIGIN, PARENT_SUB = 128, 64, 32
+# The flags of a plain text, and how many ids it begins with.
+TEXTS = {STRING: 0, STRING | ORIGIN: 1, STRING | RIGHT_ORIGIN: 1, STRING | ORIGIN | RIGHT_ORIGIN: 2}
 XML_ELEMENT, XML_HOOK, XML_TEXT = 3, 5, 6
 
 UNSUPPORTED = {
@@ -53,12 +55,126 @@ class Checked(NamedTuple):
     nests: bool  # it puts something inside a shared type that is not a root
 
 
+_new_checked = tuple.__new__  # half the cost of Checked(...)
+
+
 def check(data: bytes, clocks: Mapping[int, int]) -> Checked:
-    """Read ``data`` against ``clocks`` (client -> next clock of what is here). About 5 µs a keystroke.
+    """Read ``data`` against ``clocks`` (client -> next clock of what is here). About 2 µs a keystroke.
 
     A section beyond the known clock, an unknown origin or parent, and a deletion of what is not here
     yet are no errors but ``missing``. Raises UpdateError for what no honest client sends.
     """
+    return _check_keystroke(data, clocks) or _check_any(data, clocks)
+
+
+def _check_keystroke(data: bytes, clocks: Mapping[int, int]) -> Checked | None:
+    """``_check_any`` for what people do all day: texts of one client, then deletions of one client, and all
+    they need is here. None for anything else and for anything wrong: this path never refuses.
+
+    The hot path of the server, so the usual numbers (ids of five bytes, clocks of up to three) are read in
+    line; what is subtracted are their marks "more follows". A slice that the end of the data cut short
+    needs no check of its own: there is always one more byte to read, and that raises IndexError.
+    """
+    try:
+        ends: dict[int, int] = {}
+        extends: tuple[int, ...] = ()
+        surrogates = False
+        i = 1
+        if data[0]:
+            sections, number, a, b, c, d, e = data[:7]
+            if sections != 1 or not 0 < number < 128:
+                return None
+            if a & b & c & d > 127 > e:
+                client = a + b * 0x80 + c * 0x4000 + d * 0x20_0000 + e * 0x1000_0000 - 0x1020_4080
+                i = 7
+            else:
+                client, i = _varint(data, 2)
+            own, width = data[2:i], i - 2
+            if (clock := data[i]) < 128:
+                i += 1
+            elif (high := data[i + 1]) < 128:
+                clock, i = clock + high * 0x80 - 0x80, i + 2
+            elif (top := data[i + 2]) < 128:
+                clock, i = clock + high * 0x80 + top * 0x4000 - 0x4080, i + 3
+            else:
+                clock, i = _varint(data, i)
+            first, known = clock, clocks.get(client, 0)
+            if first > known:
+                return None
+            while number:
+                number -= 1
+                ids = TEXTS[data[i]]
+                i += 1
+                if not ids:
+                    if data[i] != 1:  # the parent is not a root
+                        return None
+                    i = _string(data, i + 1)
+                while ids:
+                    ids -= 1
+                    if data[i : i + width] == own:
+                        i += width
+                        below = clock
+                    else:
+                        a, b, c, d, e = data[i : i + 5]
+                        if a & b & c & d > 127 > e:
+                            target = a + b * 0x80 + c * 0x4000 + d * 0x20_0000 + e * 0x1000_0000 - 0x1020_4080
+                            i += 5
+                        else:
+                            target, i = _varint(data, i)
+                        # Its own id again, if one of the two was written with needless bytes.
+                        below = clock if target == client else clocks.get(target, 0)
+                    if (position := data[i]) < 128:
+                        i += 1
+                    elif (high := data[i + 1]) < 128:
+                        position, i = position + high * 0x80 - 0x80, i + 2
+                    elif (top := data[i + 2]) < 128:
+                        position, i = position + high * 0x80 + top * 0x4000 - 0x4080, i + 3
+                    else:
+                        position, i = _varint(data, i)
+                    if position >= below:
+                        return None
+                length = data[i]
+                i += 1
+                if length > 127:
+                    length, i = _varint(data, i - 1)
+                if not length:
+                    return None
+                raw = data[i : i + length]
+                i += length
+                if not raw.isascii():
+                    text = raw.decode()
+                    length = len(text.encode("utf-16-le")) >> 1
+                    surrogates = surrogates or length != len(text)
+                clock += length
+            if clock >= MAX_CLOCK or (surrogates and first < known):
+                return None
+            ends[client] = clock
+            if clock > known:
+                extends = (client,)
+        deletes = data[i]
+        i += 1
+        if deletes:
+            client, i = _varint(data, i)
+            below = max(clocks.get(client, 0), ends.get(client, 0))
+            number = data[i]
+            i += 1
+            if deletes != 1 or not 0 < number < 128:
+                return None
+            while number:
+                number -= 1
+                clock, i = _varint(data, i)
+                length, i = _varint(data, i)
+                if not length or clock + length > below:
+                    return None
+    except (LookupError, ValueError, UpdateError):
+        return None
+    if i != len(data):
+        return None
+    return _new_checked(Checked, (ends, extends, deletes > 0, None, surrogates, False, False))
+
+
+def _check_any(data: bytes, clocks: Mapping[int, int]) -> Checked:
+    """``check``, by the whole grammar."""
     update = _read(data, None)
     sections = update.sections
     ends: dict[int, int] = {}
@@ -360,10 +476,7 @@ class _Update(NamedTuple):
 
 
 def _read(data: bytes, structs: list[Struct] | None) -> _Update:
-    """Read the whole update once; the only place that knows its grammar. Raises UpdateError.
-
-    Written for the single keystroke: this loop is the hot path of the server.
-    """
+    """Read the whole update once; the only place that knows all of its grammar. Raises UpdateError."""
     sections: dict[int, tuple[int, int, int]] = {}
     refs: list[tuple[int, int, Id]] = []
     deletes: list[tuple[int, int, int]] = []

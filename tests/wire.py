@@ -21,6 +21,7 @@ class Wire:
         self.reading = True
         self.probes = 0
         self.unread = 0  # bytes of backlog to pretend
+        self.congested = True
 
     def write(self, message: bytes) -> None:
         self.messages.append(message)

@@ -20,21 +20,28 @@ from web import documents, metrics, page, problem, websocket
 from web.settings import Settings
 
 
-class RawPath:
-    """Route on the path as it was sent. Decoded first, a %2F inside a name could not be told from a
-    slash, and bytes that are not UTF-8 would pass as U+FFFD; names are decoded in ``parse_name``."""
+class Collab:
+    """The ASGI application over a running hub: HTTP to FastAPI, WebSockets to rooms.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    Routes see the path as it was sent. Decoded first, a %2F inside a name could not be told from a
+    slash, and bytes that are not UTF-8 would pass as U+FFFD; names are decoded in ``parse_name``.
+    WebSockets need ``web.transport`` (see ``web.server``).
+    """
+
+    def __init__(self, hub: Hub, documents: Documents) -> None:
+        self.hub = hub
+        self._http: ASGIApp = create_http(hub, documents)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket"):
-            scope["path"] = scope["raw_path"].decode("ascii", "replace")
-        await self._app(scope, receive, send)
+        scope["path"] = scope["raw_path"].decode("ascii", "replace")
+        if scope["type"] == "websocket":
+            await websocket.connect(self.hub, scope, receive, send)
+        else:
+            await self._http(scope, receive, send)
 
 
-def create_app(hub: Hub, documents_store: Documents) -> FastAPI:
-    """The ASGI application over a running hub. WebSockets need ``web.transport`` (see ``web.server``)."""
+def create_http(hub: Hub, documents_store: Documents) -> FastAPI:
+    """The documents API, the page, and what operators ask."""
     app = FastAPI(
         title="Collab",
         version=version("collab-server"),
@@ -48,8 +55,6 @@ def create_app(hub: Hub, documents_store: Documents) -> FastAPI:
     app.state.registry = metrics.registry(hub)
     problem.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
-    app.add_middleware(RawPath)
-    app.include_router(websocket.router)
     app.include_router(documents.router)
     app.include_router(metrics.router)
     app.mount("/assets", page.Assets())
@@ -58,7 +63,7 @@ def create_app(hub: Hub, documents_store: Documents) -> FastAPI:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[FastAPI]:
+async def running(settings: Settings) -> AsyncIterator[Collab]:
     """The application with its database migrated, claimed and open, and its hub at work.
 
     Raises DatabaseTooNew, DatabaseInUse, StorageUnavailable at the start; FatalStorageError, in an
@@ -75,7 +80,7 @@ async def running(settings: Settings) -> AsyncIterator[FastAPI]:
             ready = asyncio.Event()
             work = tasks.create_task(hub.run(ready))
             await ready.wait()
-            yield create_app(hub, Documents(database))
+            yield Collab(hub, Documents(database))
             work.cancel()
     finally:
         await database.close()

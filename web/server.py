@@ -63,4 +63,4 @@ async def serve(settings: Settings) -> None:
             "server_header": False,
             "timeout_graceful_shutdown": 2,
         }
-        await Server(uvicorn.Config(app, **options), app.state.hub, settings).serve()
+        await Server(uvicorn.Config(app, **options), app.hub, settings).serve()

@@ -9,12 +9,13 @@ parts of uvicorn 0.54 (pyproject.toml pins it; tests/web/test_transport.py is th
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.utils import apply_mask
 
 from collab.errors import CollabError, ProtocolError, TooLarge
 
@@ -23,6 +24,32 @@ CLOSE_SECONDS = 5.0  # for the peer to answer our close frame
 PROBE_SECONDS = 2.0  # for a peer whose client id is claimed by another connection to show life
 PING_BURST = 20  # pings read between two writes that went through
 FRAGMENTS = 1024  # frames that may make up one message
+
+
+@lru_cache(maxsize=1)  # the room gives the same bytes to every session in turn
+def framed(message: bytes) -> bytes:
+    """``message`` as one binary WebSocket frame."""
+    size = len(message)
+    if size < 126:
+        header = bytes((0x82, size))
+    elif size < 65536:
+        header = b"\x82\x7e" + size.to_bytes(2, "big")
+    else:
+        header = b"\x82\x7f" + size.to_bytes(8, "big")
+    return header + message
+
+
+class _Nobody:
+    """Stands in for uvicorn's queue and event, 4 KiB a socket, once nothing waits for them."""
+
+    def put_nowait(self, event: object) -> None: ...
+
+    def set(self) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+_NOBODY = _Nobody()
 
 
 class Transport(WebSocketsSansIOProtocol):
@@ -35,15 +62,16 @@ class Transport(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self._receiver: Callable[[bytes], None] | None = None
         self._drained: Callable[[], None] | None = None
-        self._closed: asyncio.Future[None] | None = None
-        self._inbox: deque[bytes] = deque()  # read while the endpoint was not ready or busy
+        self._inbox: list[bytes] = []  # read while the endpoint was not ready or busy
         self._busy = False
-        self._arrived = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None  # of ``large_message``
+        self.congested = False
         self._room_paused = False
         self._stall_timer: asyncio.TimerHandle | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
         self._pings = 0
-        self._fragment_bytes = 0
+        self._partial = bytearray()  # the beginning of a frame
+        self._wanted = 0  # bytes that make it whole, once its header says so
 
     # --- the endpoint's side
 
@@ -52,14 +80,25 @@ class Transport(WebSocketsSansIOProtocol):
         self._receiver, self._drained = receiver, drained
         self._work_off()
 
+    def forget_handshake(self) -> None:
+        """Let go of what only the handshake needed; an idle socket is to weigh little."""
+        del self.request, self.response
+        cast(dict[str, Any], self.scope).clear()
+        self.queue = cast(Any, _NOBODY)  # nobody receives from it again
+        self.writable = cast(Any, _NOBODY)
+
     async def large_message(self) -> bytes | None:
         """The next message longer than LARGE; reading stops until ``handled``. None at the end."""
         while not self.disconnected and not self.close_sent:
             if self._busy:
-                return self._inbox.popleft()
-            self._arrived.clear()
-            await self._arrived.wait()
+                return self._inbox.pop(0)
+            self._waiter = self.loop.create_future()
+            await self._waiter
         return None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def handled(self) -> None:
         """The large message is dealt with: read on."""
@@ -71,14 +110,7 @@ class Transport(WebSocketsSansIOProtocol):
     def write(self, message: bytes) -> None:
         if self.close_sent or self.disconnected:
             return
-        size = len(message)
-        if size < 126:
-            header = bytes((0x82, size))
-        elif size < 65536:
-            header = b"\x82\x7e" + size.to_bytes(2, "big")
-        else:
-            header = b"\x82\x7f" + size.to_bytes(8, "big")
-        self.transport.write(header + message)
+        self.transport.write(framed(message))
 
     def close(self, code: int, reason: str) -> None:
         if self.close_sent or self.disconnected or self.transport.is_closing():
@@ -88,7 +120,7 @@ class Transport(WebSocketsSansIOProtocol):
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        self._arrived.set()
+        self._wake()
         self.transport.resume_reading()  # so that the peer's answer is seen
         self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
@@ -117,18 +149,52 @@ class Transport(WebSocketsSansIOProtocol):
             cast(dict[str, Any], self.scope["extensions"])["collab.link"] = self
 
     def data_received(self, data: bytes) -> None:
+        """Take whole binary messages out of ``data`` here, and give all other frames to websockets, one
+        whole frame at a time. Its parser is a generator with a dozen steps a frame, and nearly every
+        frame is a keystroke."""
         if self._probe_timer is not None:  # any byte shows life
             self._probe_timer.cancel()
             self._probe_timer = None
-        super().data_received(data)
+        if not self.handshake_complete or self._unparsed():
+            super().data_received(data)
+            return
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._wanted:
+                return
+            data, self._partial = bytes(self._partial), bytearray()
+        at, end = 0, len(data)
+        self._wanted = 0
+        while end - at > 1:
+            size = data[at + 1] & 127
+            start = at + 6  # two bytes of header, four of mask
+            if size > 125:
+                start += 2 if size == 126 else 8
+                if end < start:
+                    break
+                size = int.from_bytes(data[at + 2 : start - 4], "big")
+            stop = start + size
+            if data[at + 1] < 128 or size > 2 * self.message_bytes:
+                super().data_received(data[at:])  # not masked, or too large: it knows what to answer
+                return
+            if stop > end:
+                self._wanted = stop - at
+                break
+            if data[at] == 0x82 and self.conn.current_size is None:
+                self._message(apply_mask(data[start:stop], data[start - 4 : start]))
+            else:
+                super().data_received(data[at:stop])
+            at = stop
+        if at < end:
+            self._partial += data[at:]
+
+    def _unparsed(self) -> bool:
+        """Whether websockets has begun to read what came in one piece with the handshake."""
+        return bool(self.conn.reader.buffer)
 
     def handle_text(self, event: Frame) -> None:
         if self.handshake_complete:
             self._refuse(ProtocolError("a text frame; the protocol is binary"))
-
-    def handle_bytes(self, event: Frame) -> None:
-        self._fragment_bytes = 0
-        super().handle_bytes(event)
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= FRAGMENTS:
@@ -137,8 +203,11 @@ class Transport(WebSocketsSansIOProtocol):
             super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
-        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        data = b"".join(self.frames)
         self.frames = []
+        self._message(data)
+
+    def _message(self, data: bytes) -> None:
         if self.close_sent or self.disconnected:
             return
         if len(data) > self.message_bytes:
@@ -154,7 +223,7 @@ class Transport(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         self._pings += 1
-        if self._pings > PING_BURST and not self.writable.is_set():
+        if self._pings > PING_BURST and self.congested:
             self.conn.data_to_send()  # no pong for who does not read them
             self.transport.pause_reading()
         else:
@@ -162,11 +231,13 @@ class Transport(WebSocketsSansIOProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.congested = True
         if self._stall_timer is None:
             self._stall_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.congested = False
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
@@ -185,15 +256,15 @@ class Transport(WebSocketsSansIOProtocol):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
-        self._arrived.set()
+        self._wake()
 
     def handle_close(self, event: Frame) -> None:
         super().handle_close(event)
-        self._arrived.set()
+        self._wake()
 
     def handle_parser_exception(self) -> None:
         super().handle_parser_exception()
-        self._arrived.set()
+        self._wake()
         self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
     # --- ours
@@ -206,8 +277,8 @@ class Transport(WebSocketsSansIOProtocol):
         while self._inbox and self._receiver is not None and not self._busy and not self._room_paused:
             if len(self._inbox[0]) > LARGE:
                 self._busy = True
-                self._arrived.set()
+                self._wake()
                 return
-            self._receiver(self._inbox.popleft())
+            self._receiver(self._inbox.pop(0))
         if not (self._inbox or self._busy or self._room_paused or self.disconnected):
             self.transport.resume_reading()

@@ -58,3 +58,13 @@ def test_the_truncated_step_1_of_4x_clients_is_tolerated() -> None:
 def test_a_malformed_message_is_refused(frame: bytes) -> None:
     with pytest.raises(ProtocolError):
         list(protocol.decode(frame))
+
+
+@pytest.mark.parametrize("size", [1, 2, 100, 127, 128, 129, 300, 16383])
+def test_the_short_cut_for_keystrokes_says_what_decode_says(size: int) -> None:
+    frame = protocol.encode_update(b"u" * size)
+    assert protocol.sole_update(frame) == b"u" * size
+    assert protocol.sole_update(frame + b"\x00") is None
+    assert protocol.sole_update(frame[:-1]) is None
+    assert protocol.sole_update(protocol.encode_step2(b"u" * size)) is None
+    assert protocol.sole_update(protocol.encode_awareness(b"u" * size)) is None

@@ -17,9 +17,12 @@ from pycrdt import Array, Doc, Map, Text, XmlFragment
 
 from collab.errors import UpdateError
 from collab.update import (
+    Checked,
     MAX_NESTING,
     Nesting,
     Surrogates,
+    _check_any,
+    _check_keystroke,
     before_skips,
     check,
     encode_state_vector,
@@ -217,6 +220,158 @@ def test_mutations_of_honest_updates_raise_nothing_but_update_error() -> None:
         except UpdateError:
             pass
     assert min(verdicts.values()) > 1000
+
+
+# The short path of ``check`` against the whole grammar
+
+
+def same_verdict(update: bytes, clocks: dict[int, int]) -> str:
+    """Assert that the short path says what the grammar says, or nothing; which of both it was."""
+    short = _check_keystroke(update, clocks)
+    if short is None:
+        try:
+            _check_any(update, clocks)
+        except UpdateError:
+            return "refused"
+        return "left"
+    try:
+        whole = _check_any(update, clocks)
+    except UpdateError as error:
+        raise AssertionError(f"{update.hex()} with {clocks} is refused: {error}") from None
+    assert short == whole, (update.hex(), clocks)
+    assert type(short) is Checked
+    return "taken"
+
+
+def number(rng: random.Random, value: int) -> bytes:
+    """A varint, now and then with more bytes than it needs."""
+    out = bytearray()
+    padding = rng.choice((1, 2)) if rng.random() < 0.02 else 0
+    while value > 127 or padding:
+        padding -= value <= 127
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes((*out, value))
+
+
+IDS = (1, 127, 128, 2**28 - 1, 2**28, 3_123_456_789, 2**32 - 1, 2**35 - 1, 2**35, 2**53 - 1, 2**53)
+CLOCKS = (0, 1, 3, 126, 127, 128, 16_383, 16_384, 2**21 - 1, 2**21, 2**31 - 3, 2**31 - 1, 2**31)
+WORDS = ("a", "b", "word", "é", "漢字", "\ufffd", "🎉", "a🎉b", "", "x" * 127, "x" * 128, "é" * 100)
+
+
+def keystroke(rng: random.Random) -> tuple[bytes, dict[int, int]]:
+    """What a person's client sends, and the clocks it was made for, both often wrong by a little."""
+    plain = rng.random() < 0.6
+    ids = rng.sample(IDS[4:7] if plain else IDS, 3)
+    clocks = {client: rng.choice(CLOCKS[1:10] if plain else CLOCKS) for client in ids}
+    own = ids[0]
+
+    def near(value: int) -> int:
+        return max(0, value if rng.random() < 0.9 else value + rng.choice((-2, -1, 1, 2)))
+
+    def string(value: str) -> bytes:
+        return number(rng, len(value.encode())) + value.encode()
+
+    out = bytearray(b"\0")
+    if rng.random() < 0.8:
+        count = rng.choice((1, 1, 1, 1, 2, 3, 10))
+        clock = near(clocks[own])
+        out = bytearray(number(rng, 1) + number(rng, count) + number(rng, own) + number(rng, clock))
+        for _ in range(count):
+            flags = rng.choice((132, 132, 196, 196, 68, 4)) | (0 if rng.random() < 0.98 else 32)
+            out.append(flags)
+            for flag in (128, 64):
+                if flags & flag:
+                    client = rng.choice((own, own, ids[1]))
+                    out += number(rng, client)
+                    out += number(rng, near((clock if client == own else clocks[client]) - 1))
+            if not flags & 192:
+                if rng.random() < 0.9:
+                    out += b"\1" + string(rng.choice(("content", "é", "")))
+                else:
+                    out += b"\0" + number(rng, own) + number(rng, near(clock - 1))
+                if flags & 32:
+                    out += string("key")
+            text = rng.choice(WORDS[:5] if rng.random() < 0.9 else WORDS)
+            out += string(text)
+            clock += len(text.encode("utf-16-le")) // 2
+    gone = rng.sample(ids, rng.choice((0, 0, 1) if len(out) > 1 else (0, 1, 1, 1, 1, 1, 2)))
+    out += number(rng, len(gone))
+    for client in gone:
+        ranges = rng.choice((1, 1, 1, 2, 3, 0))
+        out += number(rng, client) + number(rng, ranges)
+        for _ in range(ranges):
+            length = rng.choice((1, 1, 1, 5, 200, 0))
+            out += number(rng, near(max(0, clocks[client] - length))) + number(rng, length)
+    return bytes(out), clocks
+
+
+def test_short_path_agrees_with_the_grammar_on_keystrokes_and_their_mutations() -> None:
+    rng = random.Random(11)
+    verdicts = {"taken": 0, "left": 0, "refused": 0}
+    pool = [keystroke(rng) for _ in range(20_000)]
+    for update, clocks in pool:
+        verdicts[same_verdict(update, clocks)] += 1
+    assert verdicts["taken"] > 8_000, verdicts
+    assert verdicts["left"] > 2_000, verdicts
+    verdicts = dict.fromkeys(verdicts, 0)
+    for _ in range(100_000):
+        update, clocks = rng.choice(pool)
+        data = bytearray(update)
+        for _ in range(rng.choice((1, 1, 1, 2, 3))):
+            what, at = rng.randrange(6), rng.randrange(len(data))
+            if what == 0:
+                data[at] ^= 1 << rng.randrange(8)
+            elif what == 1:
+                data[at] = rng.choice((0, 1, 4, 127, 128, 132, 255))
+            elif what == 2:
+                other = rng.choice(pool)[0]
+                data[at:] = other[rng.randrange(len(other)) :]
+            elif what == 3:
+                data[at:at] = rng.randbytes(rng.randint(1, 3))
+            elif what == 4:
+                del data[at:]
+            else:
+                data[at] = data[at] + rng.choice((-1, 1)) & 255
+            data = data or bytearray(b"\0")
+        verdicts[same_verdict(bytes(data), clocks)] += 1
+    assert verdicts["taken"] > 5_000, verdicts
+    assert verdicts["refused"] > 30_000, verdicts
+
+
+@pytest.mark.parametrize("data", [data for data, _ in REFUSED.values()], ids=REFUSED)
+def test_short_path_takes_nothing_hostile(data: str) -> None:
+    for clocks in ({}, {1: 1}, {1: 5, 2: 9}, {1: 2**31 - 1, 2: 2**31 - 1}):
+        assert same_verdict(bytes.fromhex(data), clocks) != "taken" or clocks
+
+
+def test_short_path_knows_its_own_id_though_written_with_needless_bytes() -> None:
+    update = bytes.fromhex("0101" + "959ab3d18b00" + "01" + "84" + "959ab3d10b" + "02" + "0161" + "00")
+    (client,) = _check_any(update.replace(b"\x02\x01a", b"\x00\x01a"), {0: 0}).clocks
+    assert same_verdict(update, {client: 5}) == "refused"
+    assert same_verdict(update.replace(b"\x02\x01a", b"\x00\x01a"), {client: 5}) == "taken"
+
+
+@pytest.mark.parametrize("name", ["automerge-paper-prefix", "friendsforever-prefix"])
+def test_short_path_takes_almost_all_that_people_type(name: str) -> None:
+    recorded = trace(name)
+    clocks: dict[int, int] = {}
+    verdicts = {"taken": 0, "left": 0}
+    for update in typed(recorded["txns"], recorded.get("numAgents", 1)):
+        verdicts[same_verdict(update, clocks)] += 1
+        advance(clocks, check(update, clocks).clocks)
+    assert verdicts["taken"] > 100 * verdicts["left"], verdicts
+
+
+def test_short_path_agrees_with_the_grammar_on_rich_documents_and_split_pairs() -> None:
+    verdicts = {"taken": 0, "left": 0}
+    for document in trace("yjs-rich") + trace("yjs-surrogates"):
+        clocks: dict[int, int] = {}
+        for encoded in document["updates"]:
+            update = base64.b64decode(encoded)
+            verdicts[same_verdict(update, clocks)] += 1
+            advance(clocks, check(update, clocks).clocks)
+    assert min(verdicts.values()) > 100, verdicts
 
 
 # What is missing

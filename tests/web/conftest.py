@@ -28,6 +28,15 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             server.kill()
 
 
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the tests of a module, which leave it running."""
+    server = Server(tmp_path_factory.mktemp("shared"))
+    server.start()
+    yield server
+    server.kill()
+
+
 @pytest.fixture
 def server(make_server: Callable[..., Server]) -> Server:
     return make_server()
