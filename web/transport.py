@@ -122,7 +122,9 @@ class Transport(WebSocketsSansIOProtocol):
         self.close_sent = True
         self._wake()
         self.transport.resume_reading()  # so that the peer's answer is seen
-        self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+        # uvicorn's own timer: without it the socket is closed as soon as the endpoint returns, and a peer
+        # whose bytes arrive after that is reset and sees 1006 instead of the code.
+        self.close_timer = self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
     def backlog(self) -> int:
         return self.transport.get_write_buffer_size()
