@@ -164,7 +164,7 @@ def _check_keystroke(data: bytes, clocks: Mapping[int, int]) -> Checked | None:
                 number -= 1
                 clock, i = _varint(data, i)
                 length, i = _varint(data, i)
-                if not length or clock + length > below:
+                if not length or not clock + length <= below < MAX_CLOCK:
                     return None
     except (LookupError, ValueError, UpdateError):
         return None

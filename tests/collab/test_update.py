@@ -17,8 +17,8 @@ from pycrdt import Array, Doc, Map, Text, XmlFragment
 
 from collab.errors import UpdateError
 from collab.update import (
-    Checked,
     MAX_NESTING,
+    Checked,
     Nesting,
     Surrogates,
     _check_any,
@@ -274,7 +274,7 @@ def keystroke(rng: random.Random) -> tuple[bytes, dict[int, int]]:
 
     out = bytearray(b"\0")
     if rng.random() < 0.8:
-        count = rng.choice((1, 1, 1, 1, 2, 3, 10))
+        count = rng.choice((1, 1, 1, 1, 1, 1, 2, 3, 10, 0))
         clock = near(clocks[own])
         out = bytearray(number(rng, 1) + number(rng, count) + number(rng, own) + number(rng, clock))
         for _ in range(count):
@@ -309,40 +309,42 @@ def keystroke(rng: random.Random) -> tuple[bytes, dict[int, int]]:
 def test_short_path_agrees_with_the_grammar_on_keystrokes_and_their_mutations() -> None:
     rng = random.Random(11)
     verdicts = {"taken": 0, "left": 0, "refused": 0}
-    pool = [keystroke(rng) for _ in range(20_000)]
-    for update, clocks in pool:
-        verdicts[same_verdict(update, clocks)] += 1
+    pool = []
+    for update, clocks in (keystroke(rng) for _ in range(20_000)):
+        verdict = same_verdict(update, clocks)
+        verdicts[verdict] += 1
+        if verdict == "taken":
+            pool.append((update, clocks))
     assert verdicts["taken"] > 8_000, verdicts
     assert verdicts["left"] > 2_000, verdicts
     verdicts = dict.fromkeys(verdicts, 0)
     for _ in range(100_000):
         update, clocks = rng.choice(pool)
         data = bytearray(update)
-        for _ in range(rng.choice((1, 1, 1, 2, 3))):
-            what, at = rng.randrange(6), rng.randrange(len(data))
+        for _ in range(rng.choice((1, 1, 1, 2))):
+            what, at = rng.choice((0, 0, 0, 1, 2, 2, 3, 4, 5, 5)), rng.randrange(len(data))
             if what == 0:
                 data[at] ^= 1 << rng.randrange(8)
             elif what == 1:
                 data[at] = rng.choice((0, 1, 4, 127, 128, 132, 255))
             elif what == 2:
-                other = rng.choice(pool)[0]
-                data[at:] = other[rng.randrange(len(other)) :]
+                data[at:] = rng.choice(pool)[0][at:]
             elif what == 3:
-                data[at:at] = rng.randbytes(rng.randint(1, 3))
+                data[at:at] = rng.randbytes(rng.choice((1, 1, 2)))
             elif what == 4:
                 del data[at:]
             else:
                 data[at] = data[at] + rng.choice((-1, 1)) & 255
             data = data or bytearray(b"\0")
         verdicts[same_verdict(bytes(data), clocks)] += 1
-    assert verdicts["taken"] > 5_000, verdicts
-    assert verdicts["refused"] > 30_000, verdicts
+    assert min(verdicts.values()) > 5_000, verdicts
 
 
 @pytest.mark.parametrize("data", [data for data, _ in REFUSED.values()], ids=REFUSED)
 def test_short_path_takes_nothing_hostile(data: str) -> None:
-    for clocks in ({}, {1: 1}, {1: 5, 2: 9}, {1: 2**31 - 1, 2: 2**31 - 1}):
-        assert same_verdict(bytes.fromhex(data), clocks) != "taken" or clocks
+    assert same_verdict(bytes.fromhex(data), {}) == "refused"
+    same_verdict(bytes.fromhex(data), {1: 5, 2: 9})
+    same_verdict(bytes.fromhex(data), {1: 2**31 - 1, 2: 2**31 - 1})
 
 
 def test_short_path_knows_its_own_id_though_written_with_needless_bytes() -> None:
