@@ -2,7 +2,8 @@
 
 Every row of the log and every snapshot carries a CRC-32 over all its other fields, so that a flipped bit
 or an edited row is found before it is served: integers as little-endian int64 in column order, then the
-bytes. ``update_checksum`` and ``snapshot_checksum`` are that definition.
+bytes; the sum is kept as a signed number of 32 bits, which both databases store in four bytes.
+``update_checksum`` and ``snapshot_checksum`` are that definition.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ updates = Table(
     Column("received", BigInteger, nullable=False),
     Column("origin", SmallInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
-    Column("checksum", BigInteger, nullable=False),
+    Column("checksum", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -73,7 +74,7 @@ snapshots = Table(
     Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("made_at", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
-    Column("checksum", BigInteger, nullable=False),
+    Column("checksum", Integer, nullable=False),
 )
 
 _update_head = Struct("<6q").pack
@@ -83,11 +84,13 @@ _snapshot_head = Struct("<4q").pack
 def update_checksum(
     document: int, seq: int, actor: int, client: int, received: int, origin: int, data: bytes
 ) -> int:
-    return crc32(data, crc32(_update_head(document, seq, actor, client, received, origin)))
+    crc = crc32(data, crc32(_update_head(document, seq, actor, client, received, origin)))
+    return (crc ^ 0x80000000) - 0x80000000
 
 
 def snapshot_checksum(document: int, epoch: int, seq: int, made_at: int, data: bytes) -> int:
-    return crc32(data, crc32(_snapshot_head(document, epoch, seq, made_at)))
+    crc = crc32(data, crc32(_snapshot_head(document, epoch, seq, made_at)))
+    return (crc ^ 0x80000000) - 0x80000000
 
 
 def storable(value: str) -> bool:

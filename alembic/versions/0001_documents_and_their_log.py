@@ -38,7 +38,7 @@ def upgrade() -> None:
         sa.Column("received", sa.BigInteger, nullable=False),
         sa.Column("origin", sa.SmallInteger, nullable=False),
         sa.Column("data", sa.LargeBinary, nullable=False),
-        sa.Column("checksum", sa.BigInteger, nullable=False),
+        sa.Column("checksum", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("document", "seq", name="pk_updates"),
         sa.ForeignKeyConstraint(["document"], ["documents.key"], name="fk_updates_document"),
         sa.ForeignKeyConstraint(["actor"], ["actors.key"], name="fk_updates_actor"),
@@ -51,7 +51,7 @@ def upgrade() -> None:
         sa.Column("seq", sa.Integer, nullable=False, autoincrement=False),
         sa.Column("made_at", sa.BigInteger, nullable=False),
         sa.Column("data", sa.LargeBinary, nullable=False),
-        sa.Column("checksum", sa.BigInteger, nullable=False),
+        sa.Column("checksum", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("document", "seq", name="pk_snapshots"),
         sa.ForeignKeyConstraint(["document"], ["documents.key"], name="fk_snapshots_document"),
     )

@@ -1,12 +1,13 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 import storage
@@ -87,6 +88,41 @@ async def test_a_write_that_raises_leaves_nothing(database):
         await database.write(work)
     await database.write(add("b"))
     assert await database.read(names) == ["b"]
+
+
+async def test_a_write_that_panics_leaves_nothing_and_the_writer_goes_on(database):
+    class Panic(BaseException):  # as pycrdt's: not an Exception
+        pass
+
+    def work(connection):
+        add("a")(connection)
+        raise Panic
+
+    with pytest.raises(Panic):
+        await database.write(work)
+    await database.write(add("b"))
+    assert await database.read(names) == ["b"]
+
+
+async def test_the_revision_tells_whether_something_else_was_written(sqlite_url):
+    await migrate(sqlite_url)
+    database = await Database.open(sqlite_url)
+
+    async def revision():
+        return await database.write(lambda connection: database.revision)
+
+    first = await revision()
+    assert await revision() == first + 1
+    await database.read(names)
+    assert await revision() == first + 2
+    with pytest.raises(ZeroDivisionError):
+        await database.write(lambda connection: 1 / 0)
+    assert await revision() == first + 4
+    shell = sqlite3.connect(make_url(sqlite_url).database, isolation_level=None)
+    shell.execute("INSERT INTO actors (id, kind, name) VALUES ('a', 'guest', '')")
+    shell.close()
+    assert await revision() > first + 5
+    await database.close()
 
 
 async def test_constraints_come_through_as_they_are(database):
@@ -189,6 +225,17 @@ async def test_closing_lets_go(url):
         await database.write(add(name))
         await database.close()
         await database.close()
+
+
+async def test_a_closed_sqlite_database_refuses_instead_of_waiting(sqlite_url):
+    await migrate(sqlite_url)
+    database = await Database.open(sqlite_url)
+    last = asyncio.create_task(database.write(add("a")))
+    await asyncio.sleep(0)
+    await database.close()
+    assert await last == 1
+    with pytest.raises(RuntimeError, match="closed"):
+        await database.write(add("b"))
 
 
 async def test_a_failed_open_lets_go(tmp_path):

@@ -93,7 +93,7 @@ async def test_an_actor_keeps_its_number_and_takes_its_new_name(updates, databas
 
 
 async def test_actors_are_forgotten_at_the_bound_and_found_again(updates, database, monkeypatch):
-    monkeypatch.setattr("storage.log.ACTORS_KNOWN", 3)
+    monkeypatch.setattr("storage.log.KNOWN", 3)
     for seq in range(1, 11):
         await updates.append([batch("doc", seq, seq, Actor(f"guest:{seq % 5}"))])
     assert len(updates._actors) <= 3
@@ -126,7 +126,7 @@ async def test_a_group_is_stored_whole_or_not_at_all(updates, database):
 
 
 async def test_entries_that_skip_a_seq_are_refused(updates):
-    with pytest.raises(FatalStorageError, match="skip from 1 to 3"):
+    with pytest.raises(FatalStorageError, match="ends at 1; entry 3 would leave a gap"):
         await updates.append([Batch("doc", 1, [entry(1), entry(3)])])
     with pytest.raises(FatalStorageError, match="ends at 0; entry 2 would leave a gap"):
         await updates.append([batch("doc", 2, 2)])
@@ -161,6 +161,82 @@ async def test_another_entry_under_the_same_seq_is_refused_loudly(updates, chang
 async def test_two_batches_of_one_document_follow_each_other(updates):
     await updates.append([batch("doc", 1, 2), batch("other", 1, 1), batch("doc", 3, 4)])
     assert await state(updates, "doc") == (1, 0, b"", data(1, 4))
+
+
+@pytest.mark.parametrize("size", [1, 31, 32, 33, 64, 95, 200])
+async def test_groups_of_every_size_are_stored_in_order(updates, size):
+    await updates.append([batch("doc", 1, 3), batch("other", 1, 1, BOB), batch("doc", 4, size + 3, BOB)])
+    await updates.append(
+        [batch("other", 2, size + 1), batch("new", 1, size), batch("doc", size + 4, size + 4)]
+    )
+    for document, head in [("doc", size + 4), ("other", size + 1), ("new", size)]:
+        assert await state(updates, document) == (1, 0, b"", data(1, head))
+        await updates.verify(document)
+    assert [e.actor for e in await updates.entries("doc", 0, size + 4)] == [ADA] * 3 + [BOB] * size + [ADA]
+
+
+async def test_a_cancelled_append_again_is_stored_once(updates, database):
+    await updates.append([batch("doc", 1, 2)])
+    for first in range(3, 60, 3):
+        appending = asyncio.create_task(updates.append([batch("doc", first, first + 2)]))
+        await asyncio.sleep(0)  # it is on its way
+        appending.cancel()
+        await asyncio.wait([appending])
+        await updates.append([batch("doc", first, first + 2), batch("other", first - 2, first)])
+    assert await count(database) == 59 + 57
+    for document in ("doc", "other"):
+        await updates.verify(document)
+
+
+async def test_appends_in_one_moment_follow_each_other(updates, database):
+    async with asyncio.TaskGroup() as tasks:
+        for seq in range(1, 101):
+            tasks.create_task(updates.append([batch("doc", seq, seq), batch(f"doc {seq}", 1, 1)]))
+    assert await state(updates, "doc") == (1, 0, b"", data(1, 100))
+    assert await count(database) == 200
+
+
+async def test_an_append_after_an_append_reads_nothing(sqlite_url, monkeypatch):
+    await migrate(sqlite_url)
+    database = await Database.open(sqlite_url)
+    updates = UpdateLog(database)
+    run, ran = storage.log._run, []
+
+    def recorded(connection, statement, parameters):
+        ran.append(statement.split()[0])
+        return run(connection, statement, parameters)
+
+    monkeypatch.setattr(storage.log, "_run", recorded)
+    await updates.append([batch("doc", 1, 2)])
+    await updates.append([batch("doc", 3, 4)])
+    assert ran == ["SELECT", "INSERT", "INSERT"]
+    await updates.append([batch("doc", 5, 5), batch("new", 1, 1)])
+    assert ran[3:] == ["SELECT", "INSERT"]
+    await database.write(lambda connection: None)
+    await updates.append([batch("doc", 6, 6)])
+    assert ran[5:] == ["SELECT", "INSERT"]
+    await database.close()
+
+
+async def test_what_another_program_changes_is_seen_by_the_next_append(sqlite_url):
+    await migrate(sqlite_url)
+    database = await Database.open(sqlite_url)
+    updates = UpdateLog(database)
+    shell = sqlite3.connect(make_url(sqlite_url).database, isolation_level=None)
+    await updates.append([batch("doc", 1, 2), batch("other", 1, 2)])
+    shell.execute("UPDATE documents SET deleted_at = 1 WHERE name = 'doc'")
+    with pytest.raises(DocumentGone):
+        await updates.append([batch("doc", 3, 3), batch("other", 3, 3)])
+    shell.execute("UPDATE documents SET deleted_at = NULL, epoch = 2 WHERE name = 'doc'")
+    with pytest.raises(DocumentGone):
+        await updates.append([batch("doc", 3, 3)])
+    shell.execute("DELETE FROM updates WHERE seq = 3")
+    shell.close()
+    with pytest.raises(FatalStorageError, match="'other' ends at 2; entry 4 would leave a gap"):
+        await updates.append([batch("doc", 3, 3, epoch=2), batch("other", 4, 4)])
+    await updates.append([batch("doc", 3, 3, epoch=2), batch("other", 3, 3)])
+    await updates.verify("other")
+    await database.close()
 
 
 async def test_appends_at_once_and_a_load_in_the_midst_see_prefixes(updates):
