@@ -212,7 +212,7 @@ class Hub:
             await self._work.wait()
             self._work.clear()
             rooms, self._stirred = self._stirred, set()
-            taken = [(room, batch) for room in rooms if (batch := room.take_pending()) is not None]
+            taken = [(room, batch) for room in rooms if (batch := self._take(room)) is not None]
             if taken:
                 self._in_flight = {room.name for room, _ in taken}
                 try:
@@ -220,6 +220,13 @@ class Hub:
                 finally:
                     self._in_flight = set()
                     self._landed.set()
+
+    def _take(self, room: Room) -> Batch | None:
+        try:
+            return room.take_pending()
+        except Exception:
+            self._failed(room)
+            return None
 
     async def _commit(self, taken: list[tuple[Room, Batch]]) -> None:
         started = time.monotonic()
@@ -265,17 +272,17 @@ class Hub:
 
     async def settled(self, room: Room, seq: int) -> None:
         """Wait until ``seq`` of ``room`` is durable. Raises the error that ended the room before."""
-        if room.durable < seq and room.failure is None:
+        if not room.is_durable(seq) and room.failure is None:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._settling.append((room, seq, future))
             await future
-        if room.durable < seq:
+        if not room.is_durable(seq):
             raise room.failure or StorageUnavailable("the document could not be saved")
 
     def _settle(self) -> None:
         waiting, self._settling = self._settling, []
         for room, seq, future in waiting:
-            if room.durable < seq and room.failure is None:
+            if not room.is_durable(seq) and room.failure is None:
                 self._settling.append((room, seq, future))
             elif not future.done():
                 future.set_result(None)

@@ -23,6 +23,7 @@ from pycrdt import Doc, get_update
 
 from collab import document, protocol, update
 from collab.awareness import Awareness
+from collab.deletions import Deletions
 from collab.errors import CollabError, CorruptLog, Resync, RoomFailed, UpdateError
 from collab.log import Batch, Entry, Loaded, Origin
 from collab.session import HOLD_BYTES, HOLD_COUNT, HOLD_SECONDS, WANTED_COUNT, Held, Session, Wanted
@@ -82,16 +83,14 @@ class Room:
         self.snapshot_at = 0  # bytes of tail before which no snapshot is tried again
         self._stirred, self._present, self._stats, self._now, self._wall = stirred, present, stats, now, wall
         self._doc = self._build()
-        self.clocks = document.clocks(self._doc)
         self._surrogates: update.Surrogates | None = None
+        self._unapplied: list[tuple[Entry, Session]] = []  # the last of ``pending``, not in the doc yet
+        self._deletions: Deletions | None = None  # until something is deleted
         self._nesting: update.Nesting | None = None  # until something is put inside a shared type
         self.verbatim = False  # an edit split a surrogate pair: no Doc may encode this document again
         for data in self._stored():
             self._watch_surrogates(data)
-        if self.verbatim:
-            for data in self._stored():
-                for client, clock in document.reach(data).items():
-                    self.clocks[client] = max(clock, self.clocks.get(client, 0))
+        self.clocks = self._reached()
         self._owners: dict[int, Session] = {}
         self._waiting: deque[Answer] = deque()
         self._holding: set[Session] = set()
@@ -194,24 +193,18 @@ class Room:
 
     def _accept(self, session: Session, data: bytes, origin: Origin, checked: update.Checked) -> None:
         extends = checked.extends
-        if not extends and not checked.deletes:
-            self._return(session, data, origin, checked)
-            return
         if extends and (checked.nests or self._nesting is not None):
             if self._nesting is None:
                 self._nesting = update.Nesting(self._applied())
             self._nesting.add(data)
-        try:
-            if extends:
-                document.apply(self._doc, data)
-            elif not document.deletes_anything(self._doc, data):
-                self._return(session, data, origin, checked)
-                return
-        except UpdateError:
-            self._stats.rebuilt += 1
-            self._nesting = None
-            self._doc = self._build()
-            raise
+        new = bool(extends)
+        if checked.deletes:
+            if self._deletions is None:
+                self._deletions = self._read_deletions()
+            new |= self._deletions.add(checked.deletes)
+        if not new:
+            self._return(session, data, origin, checked)
+            return
         for client in extends:
             self.clocks[client] = checked.clocks[client]
         if checked.surrogates or self._surrogates is not None:
@@ -220,12 +213,58 @@ class Room:
             self._claim(session, extends[0])
         self.head += 1
         client = extends[0] if extends else session.client or 0
-        self.pending.append(Entry(self.head, session.actor, client, self._wall(), origin, data))
+        entry = Entry(self.head, session.actor, client, self._wall(), origin, data)
+        self.pending.append(entry)
+        self._unapplied.append((entry, session))
         self.uncommitted_bytes += len(data)
         if self.uncommitted_bytes > PENDING_HIGH:
             self._paused.add(session)
             session.link.pause()
         self._stirred(self)
+
+    def _apply(self) -> None:
+        """Bring the doc up to what was accepted: in one transaction for all, before anything of it is
+        committed or the doc is read."""
+        if not self._unapplied:
+            return
+        accepted, self._unapplied = self._unapplied, []
+        try:
+            document.apply_batch(self._doc, (entry.data for entry, _ in accepted))
+        except UpdateError as error:
+            _log.warning("%s: taking %d updates one by one: %s", self.name, len(accepted), error)
+            self._sift(accepted)
+
+    def _sift(self, accepted: list[tuple[Entry, Session]]) -> None:
+        """pycrdt raised on one of these updates. Build the doc anew and offer them one by one: whose
+        update raises again is refused, and so is what depends on it."""
+        for entry, _ in accepted:
+            self.pending.pop()
+            self.uncommitted_bytes -= len(entry.data)
+        self.head -= len(accepted)
+        self._renew()
+        for entry, session in accepted:
+            try:
+                checked = update.check(entry.data, self.clocks)
+                if checked.missing is not None:
+                    raise Resync("it depends on an update that was refused; reconnect")
+                document.apply(self._doc, entry.data)
+            except UpdateError as error:
+                self._renew()
+                self.refuse(session, error)
+            except CollabError as error:
+                self.refuse(session, error)
+            else:
+                self.clocks.update((client, checked.clocks[client]) for client in checked.extends)
+                self.head += 1
+                self.pending.append(entry._replace(seq=self.head))
+                self.uncommitted_bytes += len(entry.data)
+
+    def _renew(self) -> None:
+        """A new doc, and all that is derived from it, from the log and what is on its way there."""
+        self._stats.rebuilt += 1
+        self._nesting = self._deletions = None
+        self._doc = self._build()
+        self.clocks = self._reached()
 
     def _return(self, session: Session, data: bytes, origin: Origin, checked: update.Checked) -> None:
         """Send back what changes nothing: @y/websocket 4 counts it as unsaved until then."""
@@ -298,6 +337,9 @@ class Room:
         """The next entries to commit, in order; None when there are none or a commit is under way."""
         if self.committing or not self.pending or self.failure is not None:
             return None
+        self._apply()
+        if not self.pending:
+            return None
         count = min(len(self.pending), BATCH_COUNT)
         self.committing = [self.pending.popleft() for _ in range(count)]
         return Batch(self.name, self.epoch, self.committing)
@@ -330,6 +372,10 @@ class Room:
             self._stirred(self)
         return size
 
+    def is_durable(self, seq: int) -> bool:
+        """Whether everything accepted up to ``seq`` is durable, or was refused after all."""
+        return self.durable >= min(seq, self.head)
+
     def _broadcasts(self, updates: list[bytes], size: int) -> list[bytes]:
         """The batch as few messages, made from the received bytes."""
         if len(updates) == 1 or self.verbatim or size > CHUNK:
@@ -360,7 +406,7 @@ class Room:
             if seq is None:  # what it waited for has just been taken
                 seq = self.head
                 session.wanted[0] = Wanted(number, seq, message)
-            if seq > self.durable:
+            if not self.is_durable(seq):
                 return
             session.wanted.pop(0)
             session.send(message)
@@ -413,6 +459,7 @@ class Room:
         session.send(protocol.encode_step2(missed[-1]) if missed else protocol.EMPTY_STEP2)
 
     def _lacking(self, known: dict[int, int]) -> bytes:
+        self._apply()
         if self._full is None or self._full[0] != self.head:
             self._full = None
         if not known:
@@ -420,16 +467,17 @@ class Room:
                 self._full = (self.head, self._state())
             return self._full[1]
         if self.verbatim:
-            return get_update(document.merge(self._stored()), update.encode_state_vector(known))
+            return get_update(document.merge(self._applied()), update.encode_state_vector(known))
         return document.difference(self._doc, known)
 
     def _state(self) -> bytes:
         if not self.tail and self.head == self.base_seq:
             return self.base or document.EMPTY_UPDATE
-        return document.merge(self._stored()) if self.verbatim else self._doc.get_update()
+        return document.merge(self._applied()) if self.verbatim else self._doc.get_update()
 
     def text(self) -> tuple[int, str]:
         """The text now and the seq that must be durable before anyone may be shown it."""
+        self._apply()
         return self.head, document.text(self._doc)
 
     def state(self) -> tuple[int, bytes]:
@@ -525,6 +573,23 @@ class Room:
         except CorruptLog as error:
             self.fail(RoomFailed(str(error)))
             raise
+
+    def _reached(self) -> dict[int, int]:
+        """The clocks of the doc, and those that it is short of after a split surrogate pair."""
+        clocks = document.clocks(self._doc)
+        if self.verbatim:
+            for data in self._applied():
+                for client, clock in document.reach(data).items():
+                    clocks[client] = max(clock, clocks.get(client, 0))
+        return clocks
+
+    def _read_deletions(self) -> Deletions:
+        """Ask the doc once for all that is deleted; from then on it is kept."""
+        nothing_new = document.difference(self._doc, self.clocks)
+        deletions = Deletions(update.check(nothing_new, self.clocks).deletes)
+        for entry, _ in self._unapplied:
+            deletions.add(update.check(entry.data, self.clocks).deletes)
+        return deletions
 
     def _watch_surrogates(self, data: bytes) -> None:
         if self._surrogates is None:

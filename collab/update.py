@@ -48,7 +48,7 @@ class Checked(NamedTuple):
 
     clocks: dict[int, int]  # client -> next clock, for every struct section
     extends: tuple[int, ...]  # clients of which it holds structs beyond the given clocks
-    deletes: bool  # the delete set is not empty
+    deletes: Sequence[tuple[int, int, int]]  # what it deletes: client, first clock, next clock
     missing: dict[int, int] | None  # client -> clock that must be reached first; None: all is here
     surrogates: bool  # a text in it holds a character above U+FFFF
     skips: bool  # it holds Skip structs: the sender has structs that wait for others
@@ -151,14 +151,15 @@ def _check_keystroke(data: bytes, clocks: Mapping[int, int]) -> Checked | None:
             ends[client] = clock
             if clock > known:
                 extends = (client,)
-        deletes = data[i]
+        deletes: list[tuple[int, int, int]] = []
+        sections = data[i]
         i += 1
-        if deletes:
+        if sections:
             client, i = _varint(data, i)
             below = max(clocks.get(client, 0), ends.get(client, 0))
             number = data[i]
             i += 1
-            if deletes != 1 or not 0 < number < 128:
+            if sections != 1 or not 0 < number < 128:
                 return None
             while number:
                 number -= 1
@@ -166,11 +167,12 @@ def _check_keystroke(data: bytes, clocks: Mapping[int, int]) -> Checked | None:
                 length, i = _varint(data, i)
                 if not length or not clock + length <= below < MAX_CLOCK:
                     return None
+                deletes.append((client, clock, clock + length))
     except (LookupError, ValueError, UpdateError):
         return None
     if i != len(data):
         return None
-    return _new_checked(Checked, (ends, extends, deletes > 0, None, surrogates, False, False))
+    return _new_checked(Checked, (ends, extends, deletes, None, surrogates, False, False))
 
 
 def _check_any(data: bytes, clocks: Mapping[int, int]) -> Checked:
@@ -218,7 +220,7 @@ def _check_any(data: bytes, clocks: Mapping[int, int]) -> Checked:
     return Checked(
         ends,
         tuple(extends),
-        bool(update.deletes),
+        update.deletes,
         missing,
         update.surrogates,
         update.skips,

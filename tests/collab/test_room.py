@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import hostile
@@ -10,7 +11,7 @@ from pycrdt import Array, Doc, Text
 from wire import Bench, Wire
 
 from collab import document, protocol
-from collab.errors import StorageUnavailable
+from collab.errors import StorageUnavailable, UpdateError
 from collab.log import Loaded, Origin
 from collab.protocol import SyncStep1, SyncStep2, Update
 from collab.room import Room
@@ -215,21 +216,55 @@ def test_r2_an_update_on_which_pycrdt_raises_costs_the_doc_and_the_sender(
     bench.commit()
     send(bench, good, typist.type(4, " pending"))
 
+    evil = Typist(2).type(0, "evil")
     real = document.apply
 
-    def panicking(doc: Doc[Any], update: bytes) -> None:
-        doc.get("content", type=Text).clear()  # half applied
-        monkeypatch.setattr(document, "apply", real)
-        raise document.UpdateError("panicked")
+    def apply(doc: Doc[Any], data: bytes) -> None:
+        if data == evil:
+            doc.get("content", type=Text).clear()  # half applied
+            raise UpdateError("panicked")
+        real(doc, data)
 
-    monkeypatch.setattr(document, "apply", panicking)
-    send(bench, bad, Typist(2).type(0, "evil"))
+    def apply_batch(doc: Doc[Any], batch: Iterable[bytes]) -> None:
+        for data in batch:
+            apply(doc, data)
+
+    monkeypatch.setattr(document, "apply", apply)
+    monkeypatch.setattr(document, "apply_batch", apply_batch)
+    send(bench, bad, evil)
+    bench.room.receive(bad, protocol.encode_sync_status(b"never"))
+    send(bench, good, typist.type(12, " after"))
+    bench.room.receive(good, protocol.encode_sync_status(b"1"))
+    bench.commit()
     assert bad_wire.closed is not None
     assert good_wire.closed is None
-    assert bench.room.text()[1] == "kept pending"
-    bench.commit()
-    assert [e.actor.id for e in bench.log.entries["d"]] == [good.actor.id] * 2
-    assert bench.stats.rebuilt == 1
+    assert bench.room.text()[1] == "kept pending after"
+    assert protocol.SyncStatus(b"1") in decoded(good_wire)
+    assert protocol.SyncStatus(b"never") not in decoded(bad_wire)
+    assert [(e.seq, e.actor.id) for e in bench.log.entries["d"]] == [(n, good.actor.id) for n in (1, 2, 3)]
+    assert bench.stats.rebuilt > 0
+
+
+def test_r2_what_depends_on_a_refused_update_sends_its_author_to_resync(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    bad, wire = greet(bench)
+    typist = Typist(1)
+    first, second = typist.type(0, "evil"), typist.type(4, " more")
+
+    def panicking(*_: object) -> None:
+        raise UpdateError("panicked")
+
+    monkeypatch.setattr(document, "apply_batch", panicking)
+    with monkeypatch.context() as patch:
+        patch.setattr(document, "apply", panicking)
+        send(bench, bad, first)
+        send(bench, bad, second)
+        assert bench.room.take_pending() is None
+    assert wire.closed is not None
+    assert bench.room.text() == (0, "")
+    assert bench.room.uncommitted_bytes == 0
 
 
 def test_r3_an_update_before_its_predecessor_waits_and_step_1_is_sent_again() -> None:

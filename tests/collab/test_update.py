@@ -382,7 +382,7 @@ def test_short_path_agrees_with_the_grammar_on_rich_documents_and_split_pairs() 
 def test_next_keystroke_extends_its_client_and_misses_nothing() -> None:
     keystroke = bytes.fromhex("01010105840104012100")
     checked = check(keystroke, {1: 5, 2: 9})
-    assert checked == ({1: 6}, (1,), False, None, False, False, False)
+    assert checked == ({1: 6}, (1,), [], None, False, False, False)
 
 
 def test_update_sent_again_extends_nobody() -> None:
@@ -589,7 +589,7 @@ def test_parts_give_the_document_that_yjs_wrote(number: int, limit: int) -> None
         assert len(part) <= limit + 40 or part[:2] == b"\1\1"
         advance(clocks, checked.clocks)
     assert clocks == check(state, {}).clocks
-    assert sum(check(part, clocks).deletes for part in parts) >= 1
+    assert sum(bool(check(part, clocks).deletes) for part in parts) >= 1
     text, inner, items, xml = contents(parts)
     assert (text, inner, items) == (document["text"], document["map"], document["list"])
     assert xml == contents([state])[3]
