@@ -9,10 +9,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pycrdt import Doc, Text
+
+from collab.update import state_vector
 
 
 class Step(NamedTuple):
@@ -36,6 +39,22 @@ def load(name: str) -> History:
     trace = json.loads(gzip.decompress(path.read_bytes()))
     assert trace["endContent"].isascii(), "positions below count bytes, as pycrdt does"
     return History(_typed(trace), trace["endContent"])
+
+
+def merged(history: History) -> Iterator[bytes]:
+    """All updates of all writers, each after what it depends on."""
+    doc: Doc[Any] = Doc()
+    waiting = [iter(steps) for steps in history.writers]
+    heads = [next(steps, None) for steps in waiting]
+    while any(heads):
+        for index, steps in enumerate(waiting):
+            while (step := heads[index]) is not None:
+                clocks = state_vector(doc.get_state())
+                if any(clocks.get(client, 0) < clock for client, clock in step.needs.items()):
+                    break
+                doc.apply_update(step.update)
+                yield step.update
+                heads[index] = next(steps, None)
 
 
 def _typed(trace: dict[str, Any]) -> list[list[Step]]:
