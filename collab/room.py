@@ -181,9 +181,6 @@ class Room:
         missing = checked.missing
         if missing is None and checked.extends:
             missing = self._contested(session, checked)
-        elif missing is not None and checked.deletes and self._of_others(session, missing):
-            # Held, it would delete what somebody here is about to type.
-            raise Resync("it refers to what its author has not sent yet; reconnect")
         if missing is not None:
             self._hold(session, data, origin, missing)
         else:
@@ -321,6 +318,9 @@ class Room:
             checked = update.check(held.data, self.clocks)
             if checked.missing is not None or self._contested(session, checked):
                 continue
+            if checked.deletes and self._of_others(session, held.missing):
+                # Made before somebody here typed what it deletes; an honest client just sends it again.
+                raise Resync("it deletes what its author had not sent yet; reconnect")
             session.held.remove(held)
             session.held_bytes -= len(held.data)
             self._accept(session, held.data, held.origin, checked)

@@ -596,10 +596,10 @@ def test_r5_a_deletion_of_what_another_session_has_not_typed_yet_is_not_kept() -
     typist = Typist(1)
     send(bench, victim, typist.type(0, "mine"))
     send(bench, killer, hostile.update(deletes=hostile.deletions(1, (4, 9))))
-    assert killer_wire.closed is not None
-    assert killer_wire.closed[0] == 4500
     send(bench, victim, typist.type(4, " and safe"))
     bench.commit()
+    assert killer_wire.closed is not None
+    assert killer_wire.closed[0] == 4500
     assert bench.room.text()[1] == "mine and safe"
 
 
