@@ -21,6 +21,7 @@ EMPTY_UPDATE = b"\x00\x00"
 NAME_LIMIT = 255  # bytes of UTF-8
 
 _MERGE_WIDTH = 64  # merge_updates is superlinear in its count; a tree of merges this wide is not
+_BATCH = 64  # updates a transaction when a doc is built; larger ones are slower again
 _ASTRAL = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
 
 
@@ -110,6 +111,19 @@ def merge(updates: Sequence[bytes]) -> bytes:
 
 def build(updates: Iterable[bytes]) -> Doc[Any]:
     """A doc that has seen ``updates``, which are causally complete in their order. Raises CorruptLog."""
+    updates = list(updates)
+    doc = new_doc()
+    try:
+        for i in range(0, len(updates), _BATCH):
+            apply_batch(doc, updates[i : i + _BATCH])
+    except UpdateError:
+        return _build_slowly(updates)
+    return doc
+
+
+def _build_slowly(updates: Iterable[bytes]) -> Doc[Any]:
+    """One transaction for each update: some that passed so are refused by pycrdt in a common one, since
+    what was deleted is collected in between."""
     doc = new_doc()
     try:
         for update in updates:

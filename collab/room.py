@@ -33,7 +33,7 @@ CHUNK = 256 << 10  # bytes of state in one message; clients give up on a frame t
 PENDING_HIGH = 1 << 20  # bytes not committed beyond which writers are not read
 BATCH_COUNT = 2000  # entries of one room in one commit
 OWED_SMALL = 1 << 10  # bytes of an acknowledgement for whose commit its asker is still read
-SNAPSHOT_FLOOR = 64 << 10  # bytes of tail below which a snapshot is not worth its write
+SNAPSHOT_FLOOR = 256 << 10  # bytes of tail below which a snapshot is not worth its write
 
 _log = logging.getLogger(__name__)
 

@@ -514,14 +514,14 @@ def test_snapshots_are_wanted_when_the_tail_outgrows_the_base() -> None:
     author, _ = greet(bench)
     typist = Typist(1)
     assert not bench.room.wants_snapshot
-    send(bench, author, typist.type(0, "x" * 70_000))
+    send(bench, author, typist.type(0, "x" * 300_000))
     bench.commit()
     assert bench.room.wants_snapshot
     seq, stored, clocks = bench.room.stored()
     bench.room.rebase(seq, document.snapshot(stored, clocks, verbatim=False))
     assert not bench.room.wants_snapshot
     assert bench.room.tail == []
-    assert bench.room.text()[1] == "x" * 70_000
+    assert bench.room.text()[1] == "x" * 300_000
 
 
 def test_roots_of_every_type_pass() -> None:
