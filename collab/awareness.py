@@ -115,9 +115,9 @@ class Awareness(Generic[OwnerT]):
     def _remove(self, clients: Iterable[int], now: float) -> list[int]:
         removed = [client for client in clients if self._clients[client].state is not None]
         for client in removed:
-            presence = self._clients[client]
-            # clock + 1: another node may hold the old clock with a state.
-            self._clients[client] = Presence(presence.clock + 1, None, None, now)
+            # The same clock, as y-protocols does: a client that comes back has moved its clock by one, and
+            # those who heard that it was gone must take that for news.
+            self._clients[client] = Presence(self._clients[client].clock, None, None, now)
         return removed
 
     def present(self) -> list[int]:

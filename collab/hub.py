@@ -100,6 +100,7 @@ class Hub:
 
     def receive(self, room: Room, session: Session, frame: bytes) -> None:
         """Give a frame to its room. A bug in one room ends that room, not the process."""
+        self.stats.frames += 1
         try:
             room.receive(session, frame)
         except Exception:
@@ -113,6 +114,7 @@ class Hub:
         The update is checked whole, on a thread; then each piece goes through the same door as a
         keystroke. A piece that comes before what it depends on waits for that, as always.
         """
+        self.stats.frames += 1
         try:
             for message in protocol.decode(frame):
                 if isinstance(message, protocol.Update | protocol.SyncStep2):

@@ -29,6 +29,7 @@ class Stats:
     update_bytes: int = 0
     commits: int = 0
     commit_failures: int = 0
+    frames: int = 0  # frames received
     held: int = 0  # updates that had to wait for others
     rebuilt: int = 0  # docs dropped after pycrdt raised
     verbatim: int = 0  # documents in which an edit split a surrogate pair

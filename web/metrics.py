@@ -27,6 +27,7 @@ COUNTERS = {
     "update_bytes": "Bytes of updates committed to the log",
     "commits": "Transactions that committed updates",
     "commit_failures": "Commits that failed and were tried again or given up",
+    "frames": "WebSocket messages received",
     "held": "Updates that had to wait for others they depend on",
     "rebuilt": "In-memory documents dropped after an update could not be applied",
     "verbatim": "Documents found with a split surrogate pair",

@@ -492,7 +492,7 @@ def test_presence_is_relayed_to_all_and_removed_with_its_socket() -> None:
     assert bob_wire.take() == [state]
     bench.room.leave(ann)
     bench.room.flush_presence()
-    assert bob_wire.take() == [protocol.encode_awareness(_presence((7, 2, b"null")))]
+    assert bob_wire.take() == [protocol.encode_awareness(_presence((7, 1, b"null")))]
 
 
 def test_leave_keeps_client_ids_taken_over_by_a_newer_session() -> None:

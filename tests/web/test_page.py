@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, TimeoutError, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, TimeoutError, expect, sync_playwright
 from serverprocess import Server
 
 DIST = Path(__file__).parents[2] / "web" / "editor" / "dist"
@@ -181,6 +181,28 @@ def test_two_people_write_at_once_and_see_text_carets_and_names(
     assert all(f"a{stroke}" in text and f"g{stroke}" in text for stroke in range(20))
     for person in (ada, grace):
         person.sees(text)
+
+
+def test_people_see_each_other_again_at_once_when_the_server_comes_back(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada, grace = arrive("Ada"), arrive("Grace")
+    for person in (ada, grace):
+        person.open("again")
+        person.is_told("saved")
+
+    def face(person: Person, other: str) -> Locator:
+        return person.page.get_by_role("list", name="Also here").get_by_role("button", name=other)
+
+    expect(face(ada, "Grace")).to_be_visible()
+    server.stop()
+    expect(face(ada, "Grace")).to_have_count(0)
+    server.start()
+    for person in (ada, grace):
+        person.is_told("saved")
+    # Presence renews every 15 s; nobody should have to wait for that.
+    expect(face(ada, "Grace")).to_be_visible(timeout=5000)
+    expect(face(grace, "Ada")).to_be_visible(timeout=5000)
 
 
 def test_offline_edits_survive_a_reload_without_server_and_merge_once(

@@ -66,7 +66,11 @@ export class Connection {
       // Tabs share edits in replica.ts, where each forwards them; here a tab would keep them from the server.
       disableBc: true,
     });
-    this.provider.on("status", () => this.onStatus());
+    this.provider.on("status", ({ status }: { status: string }) => {
+      this.onStatus();
+      // Others that lost us keep our clock, and would not see us again before it moves: 15 s later.
+      if (status === "connected") awareness.setLocalState(awareness.getLocalState());
+    });
     this.provider.on("sync", () => this.listener.changed());
     this.provider.on("connection-close", () => this.giveUp());
     this.provider.on("closed", ({ code, reason }) => this.listener.stopped({ code, reason }));
