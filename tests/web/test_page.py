@@ -203,6 +203,13 @@ def test_people_see_each_other_again_at_once_when_the_server_comes_back(
     # Presence renews every 15 s; nobody should have to wait for that.
     expect(face(ada, "Grace")).to_be_visible(timeout=5000)
     expect(face(grace, "Ada")).to_be_visible(timeout=5000)
+    # One who was cut off alone sees those who stayed.
+    ada.page.context.set_offline(True)
+    expect(face(ada, "Grace")).to_have_count(0, timeout=15000)
+    ada.page.context.set_offline(False)
+    ada.is_told("saved")
+    expect(face(ada, "Grace")).to_be_visible(timeout=5000)
+    expect(face(grace, "Ada")).to_be_visible(timeout=5000)
 
 
 def test_offline_edits_survive_a_reload_without_server_and_merge_once(

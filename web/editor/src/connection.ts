@@ -68,8 +68,13 @@ export class Connection {
     });
     this.provider.on("status", ({ status }: { status: string }) => {
       this.onStatus();
-      // Others that lost us keep our clock, and would not see us again before it moves: 15 s later.
-      if (status === "connected") awareness.setLocalState(awareness.getLocalState());
+      if (status !== "connected") return;
+      // y-protocols keeps the clocks of those it has lost, and takes nobody back before a clock moves, up to
+      // 15 s later. Forget theirs, and move ours for the others.
+      for (const client of [...awareness.meta.keys()]) {
+        if (client !== awareness.clientID) awareness.meta.delete(client);
+      }
+      awareness.setLocalState(awareness.getLocalState());
     });
     this.provider.on("sync", () => this.listener.changed());
     this.provider.on("connection-close", () => this.giveUp());
