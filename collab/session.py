@@ -93,9 +93,11 @@ class Session:
         if self.closed:
             return
         self.quiet = False
-        self.link.write(message)
+        # Looked at before writing: one large message alone is no sign of a slow reader.
         if self.link.congested and self.link.backlog() > OUTBOX_LIMIT:
             self.end(Overloaded(f"more than {OUTBOX_LIMIT} bytes wait for this client to read them"))
+            return
+        self.link.write(message)
 
     def stream(self, messages: Iterable[bytes]) -> bool:
         """Send ``messages`` as fast as the peer reads them; whether all went out at once."""
