@@ -42,7 +42,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in self.servers:
             listener.close()
-        await self._hub.drain(self._settings.shutdown_seconds - 2)
+        await self._hub.drain(max(1.0, self._settings.shutdown_seconds - 2))  # the rest is uvicorn's
         await super().shutdown(sockets)
 
 
