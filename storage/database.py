@@ -14,8 +14,7 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,12 +23,12 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from collab.errors import CollabError, CorruptLog, StorageUnavailable
 
-READERS = 4  # threads or connections; loads are short and single-flight a document
+READERS = 4  # connections; loads are short and single-flight a document
 BUSY_TIMEOUT = 5_000  # ms; only a backup tool or the sqlite3 shell can make the writer wait
 WAL_KEPT = 16 << 20  # bytes; a WAL that a slow reader made longer is cut back to this
 WRITER_CACHE = 8 << 10  # KiB; each busy room has a page of its own at the end of its log
@@ -45,6 +44,13 @@ STATEMENT_FAULTS = (
     sqlite3.SQLITE_RANGE,
     sqlite3.SQLITE_TOOBIG,
 )
+
+# isolation_level None: sqlite3 itself shall begin nothing; BEGIN is said below, once, by us.
+SQLITE_ARGS: dict[str, Any] = {
+    "isolation_level": None,
+    "check_same_thread": False,
+    "timeout": BUSY_TIMEOUT / 1000,
+}
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -102,6 +108,9 @@ class Database:
     async def read(self, fn: Callable[[Connection], T]) -> T:
         """Run ``fn`` in a read-only transaction: one moment of the database, never waiting for the writer.
 
+        ``fn`` runs in a greenlet on the event loop, which turns while a statement is under way: between two
+        statements it must be short, and it may not block.
+
         Raises StorageUnavailable, CorruptLog (the file itself is damaged).
         """
         raise NotImplementedError
@@ -146,20 +155,19 @@ def parse_url(url: str) -> URL:
 
 
 class SQLite(Database):
-    """One writing connection on a thread of its own; readers on a few others.
+    """One writing connection on a thread of its own; a small pool reads, over aiosqlite.
 
     Only the writer commits and checkpoints. That gives group commit its full speed (one thread hop a
     transaction; SQLAlchemy's async engine takes several, more than the fsync), and SQLite before 3.51.3 can
-    corrupt the file when two connections commit and checkpoint at once. Readers are plain threads too: rows
-    are then fetched and checked off the event loop.
+    corrupt the file when two connections commit and checkpoint at once.
     """
 
     def __init__(self, url: URL, lock: int) -> None:
         super().__init__()
         self._lock = lock
         self._writer_engine = sqlite_engine(url)
-        self._reader_engine = sqlite_engine(url, reader=True)
-        self._reader_threads = ThreadPoolExecutor(READERS, "collab-reader")
+        self._reader_engine = sqlite_reader_engine(url)
+        self._reading = asyncio.Semaphore(READERS)  # the pool's own queue gives up after a while
         self._writer: Connection | None = None
         self._data_version = 0
         # An executor's futures would cost as much again as the transaction of one keystroke.
@@ -184,7 +192,17 @@ class SQLite(Database):
         return await self._on_writer_thread(partial(self._write, fn))
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reader_threads, self._read, fn)
+        if self._lock < 0:
+            raise RuntimeError("the database is closed")
+        async with self._reading:
+            try:
+                async with self._reader_engine.connect() as connection:
+                    await connection.begin()  # and no commit: a rollback is due anyway as it goes back
+                    return await connection.run_sync(fn)
+            except (DBAPIError, sqlite3.Error, OSError) as error:
+                if is_damage(error):
+                    raise CorruptLog(f"the database file is damaged: {reason(error)}") from error
+                raise unavailable(error) from error
 
     async def close(self) -> None:
         if self._lock < 0:
@@ -192,8 +210,9 @@ class SQLite(Database):
         lock, self._lock = self._lock, -1
         loop = asyncio.get_running_loop()
         # Readers first: the last connection to go checkpoints, and that must be the writer.
-        await loop.run_in_executor(None, self._reader_threads.shutdown)
-        self._reader_engine.dispose()
+        for _ in range(READERS):  # dispose() would pass over a connection that is reading
+            await self._reading.acquire()
+        await self._reader_engine.dispose()
         try:
             await self._on_writer_thread(self._close_writer)
         finally:
@@ -252,15 +271,6 @@ class SQLite(Database):
         self.revision += 1 if version == self._data_version else 2
         self._data_version = version
 
-    def _read(self, fn: Callable[[Connection], T]) -> T:
-        try:
-            with self._reader_engine.connect() as connection, connection.begin():
-                return fn(connection)
-        except (DBAPIError, sqlite3.Error, OSError) as error:
-            if is_damage(error):
-                raise CorruptLog(f"the database file is damaged: {reason(error)}") from error
-            raise unavailable(error) from error
-
     def _close_writer(self) -> None:
         if self._writer is not None:
             self._writer.close()
@@ -279,43 +289,64 @@ def _settle(future: asyncio.Future[Any], result: object, error: BaseException | 
         future.set_exception(error)
 
 
-def sqlite_engine(url: URL, *, reader: bool = False) -> Engine:
-    """An engine whose connections are set up as the writer or as a reader."""
+def sqlite_engine(url: URL) -> Engine:
+    """An engine for the one connection that writes."""
     engine = create_engine(
-        url.set(drivername="sqlite+pysqlite"),
-        pool_size=READERS if reader else 1,
-        max_overflow=0,
-        # isolation_level None: sqlite3 itself shall begin nothing; BEGIN is said below, once, by us.
-        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": BUSY_TIMEOUT / 1000},
+        url.set(drivername="sqlite+pysqlite"), pool_size=1, max_overflow=0, connect_args=SQLITE_ARGS
     )
-    pragmas = ["foreign_keys = ON", f"busy_timeout = {BUSY_TIMEOUT}"]
-    if reader:
-        pragmas += ["query_only = ON", "wal_autocheckpoint = 0"]
-    else:
-        # fullfsync is for macOS, where a plain fsync does not reach the disk.
-        pragmas += ["synchronous = FULL", "fullfsync = ON", f"journal_size_limit = {WAL_KEPT}"]
-        # Some distributions overwrite what is deleted, at each insert that moves rows to another page.
-        pragmas += ["secure_delete = OFF", f"cache_size = -{WRITER_CACHE}", "temp_store = MEMORY"]
-    begin = "BEGIN" if reader else "BEGIN IMMEDIATE"
 
     def connected(connection: sqlite3.Connection, _record: object) -> None:
-        if not reader:
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            if mode != "wal":
-                raise StorageUnavailable(f"SQLite cannot keep a write-ahead log here (journal mode {mode})")
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-        # SQLite's own lower() knows ASCII only; PostgreSQL's knows every script.
-        connection.create_function("lower", 1, lambda value: value and value.lower(), deterministic=True)
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StorageUnavailable(f"SQLite cannot keep a write-ahead log here (journal mode {mode})")
+        # fullfsync is for macOS, where a plain fsync does not reach the disk.
+        pragmas = ["synchronous = FULL", "fullfsync = ON", f"journal_size_limit = {WAL_KEPT}"]
+        # Some distributions overwrite what is deleted, at each insert that moves rows to another page.
+        pragmas += ["secure_delete = OFF", f"cache_size = -{WRITER_CACHE}", "temp_store = MEMORY"]
+        prepare(connection, pragmas)
 
     def begun(connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection
         if not driver.in_transaction:
-            driver.execute(begin)
+            driver.execute("BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begun)
     return engine
+
+
+def sqlite_reader_engine(url: URL) -> AsyncEngine:
+    """An engine whose connections can neither write nor checkpoint."""
+    engine = create_async_engine(
+        url.set(drivername="sqlite+aiosqlite"),
+        pool_size=READERS,
+        max_overflow=0,
+        connect_args={**SQLITE_ARGS, "factory": ReadingConnection},
+    )
+    event.listen(engine.sync_engine, "begin", lambda connection: fetch(connection, "BEGIN"))
+    return engine
+
+
+class ReadingConnection(sqlite3.Connection):
+    """Made ready as it is opened, on its own thread: a cancelled caller leaves none half-way."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        prepare(self, ["query_only = ON", "wal_autocheckpoint = 0"])
+
+
+def prepare(connection: sqlite3.Connection, pragmas: list[str]) -> None:
+    for pragma in ("foreign_keys = ON", f"busy_timeout = {BUSY_TIMEOUT}", *pragmas):
+        connection.execute(f"PRAGMA {pragma}")
+    # SQLite's own lower() knows ASCII only; PostgreSQL's knows every script.
+    connection.create_function("lower", 1, lambda value: value and value.lower(), deterministic=True)
+
+
+def fetch(connection: Connection, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    """All rows of a statement on a reader, at the cost of one thread hop; SQLAlchemy's cursor takes four."""
+    adapted: Any = connection.connection.dbapi_connection
+    rows: list[Any] = adapted.run_async(lambda driver: driver.execute_fetchall(statement, parameters))
+    return rows
 
 
 def claim_file(url: URL) -> int:

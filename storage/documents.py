@@ -18,6 +18,7 @@ from storage.database import Database
 from storage.models import documents, storable, updates
 
 MAX_LIMIT = 1000
+_KEYS = select(documents.c.key, documents.c.deleted_at)
 _NO_SUCH_NAME = "no document has a name that is not UTF-8, or holds a NUL"
 
 
@@ -72,8 +73,7 @@ class Documents:
         """Raises DocumentNotFound, DocumentDeleted, StorageUnavailable."""
 
         def work(connection: Connection) -> Document:
-            _living(connection, name)
-            return _document(connection.execute(_described().where(documents.c.name == name)).one())
+            return _document(_living(connection, name, _described()))
 
         return await self._database.read(work)
 
@@ -82,7 +82,7 @@ class Documents:
         _check_title(title)
 
         def work(connection: Connection) -> Document:
-            key = _living(connection, name)
+            key = _living(connection, name, _KEYS).key
             connection.execute(update(documents).where(documents.c.key == key).values(title=title))
             return _document(connection.execute(_described().where(documents.c.key == key)).one())
 
@@ -94,7 +94,7 @@ class Documents:
         now = _now()
 
         def work(connection: Connection) -> None:
-            key = _living(connection, name)
+            key = _living(connection, name, _KEYS).key
             connection.execute(update(documents).where(documents.c.key == key).values(deleted_at=now))
 
         await self._database.write(work)
@@ -156,17 +156,15 @@ def _check_title(title: str) -> None:
         raise InvalidRequest("a title must be UTF-8 without NUL")
 
 
-def _living(connection: Connection, name: str) -> int:
+def _living(connection: Connection, name: str, what: Select[*tuple[Any, ...]]) -> Any:
     if not storable(name):
         raise DocumentNotFound(_NO_SUCH_NAME)
-    row = connection.execute(
-        select(documents.c.key, documents.c.deleted_at).where(documents.c.name == name)
-    ).one_or_none()
+    row = connection.execute(what.where(documents.c.name == name)).one_or_none()
     if row is None:
         raise DocumentNotFound(f"there is no document named {name!r}")
     if row.deleted_at is not None:
         raise DocumentDeleted(f"{name!r} was deleted")
-    return int(row.key)
+    return row
 
 
 def _updated_at() -> Any:

@@ -18,10 +18,10 @@ from sqlalchemy import Connection, insert, select, update
 
 from collab.errors import CorruptLog, DocumentDeleted, InvalidName
 from collab.log import Actor, Batch, DocumentGone, Entry, Loaded, Log, Origin
-from storage.database import Database, FatalStorageError
+from storage.database import Database, FatalStorageError, fetch
 from storage.models import actors, documents, snapshot_checksum, snapshots, storable, update_checksum
 
-PAGE = 2048  # rows a query: on PostgreSQL the event loop turns between two pages
+PAGE = 512  # rows a query: the event loop turns between two pages
 NAMES = 10_000  # names a query; both databases take about 32,000 parameters
 KNOWN = 50_000  # actors, documents; then forgotten all at once: looking one up again costs 10 µs
 ROWS = 32  # of one document, inserted by one statement on SQLite: half the cost of as many statements
@@ -253,7 +253,7 @@ def _rows(
     expected = after + 1
     while limit is None or limit > 0:
         size = PAGE if limit is None else min(PAGE, limit)
-        page = _run(connection, _TAIL, (key, expected - 1, size)).fetchall()
+        page = list(_run(connection, _TAIL, (key, expected - 1, size)))
         for of, seq, actor, client, received, origin, data, checksum in page:
             if seq != expected:
                 raise CorruptLog(f"entry {expected} of {document!r} is missing; the next one is {seq}")
@@ -362,9 +362,11 @@ def _actor_key(connection: Connection, actor: Actor) -> int:
 
 
 def _run(connection: Connection, statement: str, parameters: Any) -> Any:
-    """The driver's cursor on SQLite, SQLAlchemy's result elsewhere; one row or a list of them."""
+    """The rows, from the driver itself on SQLite; ``parameters`` of one statement, or a list of them."""
     if connection.dialect.name == "sqlite":
         # SQLAlchemy's bookkeeping would take longer than all of SQLite's work on a row.
+        if connection.dialect.is_async:
+            return fetch(connection, statement, parameters)
         driver: Any = connection.connection.driver_connection
         return (driver.executemany if isinstance(parameters, list) else driver.execute)(statement, parameters)
     return connection.exec_driver_sql(_numbered(statement), parameters)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 import storage
 from collab.errors import StorageUnavailable
-from storage.database import Database, DatabaseInUse, parse_url
+from storage.database import READERS, Database, DatabaseInUse, parse_url
 from storage.migrations import migrate
 from storage.models import actors
 
@@ -31,6 +31,22 @@ async def main():
     await asyncio.Event().wait()
 asyncio.run(main())
 """
+LEAVE = """
+import asyncio, sys
+from sqlalchemy import text
+from storage.database import Database
+async def main():
+    database = await Database.open(sys.argv[1])
+    started = asyncio.Event()
+    def work(connection):
+        while True:
+            connection.execute(text("SELECT 1"))
+            started.set()
+    reading = asyncio.create_task(database.read(work))
+    await started.wait()
+asyncio.run(main())
+"""
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(storage.__file__).parent.parent)}
 
 
 def add(name):
@@ -43,13 +59,17 @@ def names(connection):
     return list(connection.scalars(select(actors.c.id).order_by(actors.c.key)))
 
 
+def files(url):
+    return set(os.listdir(Path(make_url(url).database).parent))
+
+
 def open_elsewhere(url):
     """Another process that opens the database and holds it; returns it and its first line."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, url],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(storage.__file__).parent.parent)},
+        env=ENVIRONMENT,
     )
     return process, process.stdout.readline().strip()
 
@@ -152,12 +172,9 @@ async def test_a_read_sees_one_moment(database):
 
     def work(connection):
         before = names(connection)
-        if database.__class__.__name__ == "SQLite":
-            asyncio.run_coroutine_threadsafe(database.write(add("b")), loop).result()
-        else:  # the event loop turns while a statement is under way
-            writing.append(loop.create_task(database.write(add("b"))))
-            while not writing[0].done():
-                connection.execute(text("SELECT 1"))
+        writing.append(loop.create_task(database.write(add("b"))))
+        while not writing[0].done():  # the event loop turns while a statement is under way
+            connection.execute(text("SELECT 1"))
         return before, names(connection)
 
     assert await database.read(work) == (["a"], ["a"])
@@ -236,6 +253,34 @@ async def test_a_closed_sqlite_database_refuses_instead_of_waiting(sqlite_url):
     assert await last == 1
     with pytest.raises(RuntimeError, match="closed"):
         await database.write(add("b"))
+    with pytest.raises(RuntimeError, match="closed"):
+        await database.read(names)
+
+
+async def test_closing_sqlite_waits_for_every_reader_and_then_empties_the_wal(sqlite_url):
+    def work(connection):
+        found = names(connection)
+        started.set()
+        for _ in range(50):
+            connection.execute(text("SELECT 1"))
+        return found
+
+    await migrate(sqlite_url)
+    database = await Database.open(sqlite_url)
+    await database.write(add("a"))
+    started = asyncio.Event()
+    reading = [asyncio.create_task(database.read(work)) for _ in range(2 * READERS)]
+    await started.wait()
+    assert "collab.db-wal" in files(sqlite_url)
+    await database.close()
+    assert [await read for read in reading] == [["a"]] * len(reading)
+    assert files(sqlite_url) == {"collab.db", "collab.db.lock"}
+
+
+def test_a_process_ends_though_it_is_reading_and_has_closed_nothing(sqlite_url):
+    asyncio.run(migrate(sqlite_url))
+    done = subprocess.run([sys.executable, "-c", LEAVE, sqlite_url], timeout=30, env=ENVIRONMENT)
+    assert done.returncode == 0
 
 
 async def test_a_failed_open_lets_go(tmp_path):
