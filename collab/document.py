@@ -1,17 +1,18 @@
 """The doc: names, roots, how one is built from updates and made into a snapshot.
 
 pycrdt holds the interpreter lock and can panic (a BaseException) on input that the gate let pass, so
-every call that feeds it bytes goes through ``apply`` or ``build``.
+every call that feeds it bytes or reads it is guarded here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from pycrdt import Doc, Text, get_state, merge_updates
+from pycrdt import Doc, Text, get_state, get_update, merge_updates
 
 from collab.errors import CorruptLog, InvalidName, UpdateError
 from collab.update import encode_state_vector, state_vector
@@ -56,9 +57,21 @@ def new_doc() -> Doc[Any]:
     return Doc()
 
 
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Reads of a doc, or of updates, that went wrong panic too."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a Rust panic is not an Exception
+        raise CorruptLog(f"{what} cannot be read: {error}") from None
+
+
 def text(doc: Doc[Any]) -> str:
-    """The shared text, in code points. A read: it changes nothing."""
-    return str(doc.get(TEXT_ROOT, type=Text))
+    """The shared text, in code points. A read: it changes nothing. Raises CorruptLog."""
+    with _reading("the text"):
+        return str(doc.get(TEXT_ROOT, type=Text))
 
 
 def clocks(doc: Doc[Any]) -> dict[int, int]:
@@ -68,10 +81,8 @@ def clocks(doc: Doc[Any]) -> dict[int, int]:
 def reach(update: bytes) -> dict[int, int]:
     """The clocks that ``update`` reaches, read from its own lengths. A Doc can be one short of them
     after an edit split a surrogate pair. Raises CorruptLog."""
-    try:
+    with _reading("a stored update"):
         return state_vector(get_state(update))
-    except ValueError as error:
-        raise CorruptLog(f"a stored update cannot be read: {error}") from None
 
 
 def apply(doc: Doc[Any], update: bytes) -> None:
@@ -99,13 +110,9 @@ def apply_batch(doc: Doc[Any], updates: Iterable[bytes]) -> None:
 def merge(updates: Sequence[bytes]) -> bytes:
     """One update that says what all of them say, from their own bytes. Raises CorruptLog."""
     level = list(updates)
-    try:
+    with _reading("a stored update"):
         while len(level) > 1:
             level = [merge_updates(*level[i : i + _MERGE_WIDTH]) for i in range(0, len(level), _MERGE_WIDTH)]
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a Rust panic is not an Exception
-        raise CorruptLog(f"stored updates cannot be merged: {error}") from None
     return level[0] if level else EMPTY_UPDATE
 
 
@@ -146,7 +153,7 @@ def snapshot(updates: Sequence[bytes], expected: Mapping[int, int] | None, *, ve
     CorruptLog when the log does not reach the ``expected`` clocks, or the snapshot does not equal it.
     """
     doc = build(updates)
-    data = merge(updates) if verbatim else doc.get_update()
+    data = merge(updates) if verbatim else difference(doc, {})
     if (expected is None or reach(data) == expected) and text(build([data])) == text(doc):
         return data
     if not verbatim:
@@ -155,5 +162,12 @@ def snapshot(updates: Sequence[bytes], expected: Mapping[int, int] | None, *, ve
 
 
 def difference(doc: Doc[Any], known: Mapping[int, int]) -> bytes:
-    """What a replica that has seen ``known`` lacks, with the whole delete set."""
-    return doc.get_update(encode_state_vector(known))
+    """What a replica that has seen ``known`` lacks, with the whole delete set. Raises CorruptLog."""
+    with _reading("the document"):
+        return doc.get_update(encode_state_vector(known))
+
+
+def lacking(update: bytes, known: Mapping[int, int]) -> bytes:
+    """As ``difference``, from the bytes of an update and not through a doc."""
+    with _reading("a stored update"):
+        return get_update(update, encode_state_vector(known))

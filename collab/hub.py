@@ -10,9 +10,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from collab import document, protocol, update
 from collab.errors import (
@@ -40,6 +42,7 @@ WORTH_STORING = 4096  # bytes of tail for which a closing room writes a snapshot
 PIECE = 64 << 10  # bytes of a large update taken at a time, about 10 ms of work
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,8 @@ class Hub:
                         return
                     room.take(session, piece)
                     await asyncio.sleep(0)
+        except CorruptLog:
+            self._failed(room)
         except CollabError as error:
             room.refuse(session, error)
         except Exception:
@@ -142,20 +147,25 @@ class Hub:
         """The room of ``name``; however many ask at once, it is loaded once. Raises as ``join``."""
         if self.closing or self._tasks is None:
             raise ShuttingDown("the server is stopping; reconnect in a moment")
-        room = self.rooms.get(name)
-        if room is not None and room.failure is None:
-            room.used = time.monotonic()
-            return room
-        task = self._loading.get(name)
-        if task is None:
-            task = self._tasks.create_task(self._load(name), name=f"load {name}")
-            self._loading[name] = task
-            task.add_done_callback(lambda _: self._loading.pop(name, None))
-        # Shielded: a joiner that goes away must not stop the load that others wait for.
-        outcome = await asyncio.shield(task)
-        if isinstance(outcome, CollabError):
-            raise outcome
-        return outcome
+        while True:
+            room = self.rooms.get(name)
+            if room is not None and room.failure is None:
+                room.used = time.monotonic()
+                return room
+            task = self._loading.get(name)
+            if task is None:
+                task = self._tasks.create_task(self._load(name), name=f"load {name}")
+                self._loading[name] = task
+                task.add_done_callback(partial(self._loaded, name))
+            # Shielded: a joiner that goes away must not stop the load that others wait for.
+            outcome = await asyncio.shield(task)
+            if isinstance(outcome, CollabError):
+                raise outcome
+            # Round again: it may have been evicted or ended since, and two rooms would number one log.
+
+    def _loaded(self, name: str, task: asyncio.Task[Room | CollabError]) -> None:
+        if self._loading.get(name) is task:
+            del self._loading[name]
 
     async def _load(self, name: str) -> Room | CollabError:
         started = time.monotonic()
@@ -173,6 +183,8 @@ class Hub:
         except Exception:
             _log.exception("%s: cannot be opened", name)
             return RoomFailed("the server failed to open this document")
+        if self._loading.get(name) is not asyncio.current_task():
+            return DocumentDeleted("this document was deleted")  # while it was read
         self.rooms[name] = room
         self._weight += room.weight
         if self._weight > self.limits.memory_bytes:
@@ -196,6 +208,7 @@ class Hub:
 
     def forget(self, name: str) -> None:
         """The document was deleted: its room ends, and its clients are told not to come back."""
+        self._loading.pop(name, None)
         if (room := self.rooms.get(name)) is not None:
             self.end(room, DocumentDeleted("this document was deleted"))
 
@@ -211,6 +224,8 @@ class Hub:
             self._work.clear()
             rooms, self._stirred = self._stirred, set()
             taken = [(room, batch) for room in rooms if (batch := self._take(room)) is not None]
+            if self._settling:
+                self._settle()  # an update that was refused after all
             if taken:
                 self._in_flight = {room.name for room, _ in taken}
                 try:
@@ -290,16 +305,23 @@ class Hub:
     async def text(self, name: str) -> tuple[int, str]:
         """The seq and the text of a document, as far as it is durable. Raises as ``join``."""
         room = await self.open(name)
-        seq, text = room.text()
+        seq, text = self._read(room, room.text)
         await self.settled(room, seq)
         return seq, text
 
     async def state(self, name: str) -> tuple[int, bytes]:
         """The seq and the whole state as one update (v1), durable. Raises as ``join``."""
         room = await self.open(name)
-        seq, state = room.state()
+        seq, state = self._read(room, room.state)
         await self.settled(room, seq)
         return seq, state
+
+    def _read(self, room: Room, read: Callable[[], tuple[int, T]]) -> tuple[int, T]:
+        try:
+            return read()
+        except CorruptLog:
+            self._failed(room)
+            raise
 
     # --- presence
 
@@ -331,14 +353,22 @@ class Hub:
             return
         try:
             data = await asyncio.to_thread(document.snapshot, updates, clocks, verbatim=room.verbatim)
+        except Exception:
+            _log.exception("%s: no snapshot can be made at %d", room.name, seq)
+            self._no_snapshot(room)
+            return
+        try:
             await self._log.snapshot(room.name, room.epoch, seq, data)
-        except (CorruptLog, StorageUnavailable, DocumentGone) as error:
-            self.stats.snapshot_failures += 1
-            room.snapshot_at = 2 * room.tail_bytes
-            _log.error("%s: no snapshot at %d: %s", room.name, seq, error)
-        else:
-            self.stats.snapshots += 1
-            room.rebase(seq, data)
+        except (StorageUnavailable, DocumentGone, CorruptLog) as error:
+            _log.error("%s: no snapshot is stored at %d: %s", room.name, seq, error)
+            self._no_snapshot(room)
+            return
+        self.stats.snapshots += 1
+        room.rebase(seq, data)
+
+    def _no_snapshot(self, room: Room) -> None:
+        self.stats.snapshot_failures += 1
+        room.snapshot_at = 2 * room.tail_bytes
 
     # --- time and memory
 
@@ -348,7 +378,10 @@ class Hub:
                 await asyncio.sleep(TICK)
                 self._evict()
             for room in list(self.rooms.values()):
-                room.sweep()
+                try:
+                    room.sweep()
+                except Exception:
+                    self._failed(room)
 
     def _evict(self, sparing: Room | None = None) -> None:
         """Forget rooms idle beyond the grace time; when memory presses, the longest idle at once."""
@@ -405,5 +438,6 @@ class Hub:
 
 
 def _checked_parts(data: bytes) -> list[bytes]:
-    update.check(data, {})
+    if update.check(data, {}).skips:
+        data = update.before_skips(data)
     return update.split(data, PIECE)

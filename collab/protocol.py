@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from collab.errors import ProtocolError
 
-SYNC, AWARENESS, AUTH, QUERY_AWARENESS = 0, 1, 2, 3
+SYNC, AWARENESS, QUERY_AWARENESS = 0, 1, 3
 SYNC_STATUS = 102  # y-sweet's extension: echo the payload; here, once all before it is durable
 STEP1, STEP2, UPDATE = 0, 1, 2
 
@@ -144,12 +144,6 @@ def encode_update(update: bytes) -> bytes:
 
 def encode_awareness(data: bytes) -> bytes:
     return b"\x01" + var_uint(len(data)) + data
-
-
-def encode_denied(reason: str) -> bytes:
-    """Auth "permission denied": stock clients print it on the console and stay connected."""
-    text = reason.encode()
-    return b"\x02\x00" + var_uint(len(text)) + text
 
 
 def encode_sync_status(payload: bytes) -> bytes:

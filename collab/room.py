@@ -16,17 +16,26 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any, NamedTuple
 
-from pycrdt import Doc, get_update
+from pycrdt import Doc
 
 from collab import document, protocol, update
 from collab.awareness import Awareness
 from collab.deletions import Deletions
 from collab.errors import CollabError, CorruptLog, Resync, RoomFailed, UpdateError
 from collab.log import Batch, Entry, Loaded, Origin
-from collab.session import HOLD_BYTES, HOLD_COUNT, HOLD_SECONDS, WANTED_COUNT, Held, Session, Wanted
+from collab.session import (
+    HOLD_BYTES,
+    HOLD_COUNT,
+    HOLD_SECONDS,
+    WANTED_BYTES,
+    WANTED_COUNT,
+    Held,
+    Session,
+    Wanted,
+)
 from collab.stats import Stats
 
 CHUNK = 256 << 10  # bytes of state in one message; clients give up on a frame that takes 30 s
@@ -98,7 +107,7 @@ class Room:
         self._paused: set[Session] = set()
         self._awareness: Awareness[Session] = Awareness()
         self._moved: set[int] = set()  # presence to tell
-        self._full: tuple[int, bytes] | None = None
+        self._whole: tuple[int, list[bytes]] | None = None  # the answer to who has nothing, as of a seq
 
     # --- sessions
 
@@ -119,10 +128,12 @@ class Room:
         self.used = self._now()
         for group in (self._holding, self._wanting, self._paused):
             group.discard(session)
-        for client in [c for c, owner in self._owners.items() if owner is session]:
+        freed = {client for client, owner in self._owners.items() if owner is session}
+        for client in freed:
             del self._owners[client]
         self._tell_presence(self._awareness.leave(session, self.used))
-        self._retry_held(everything=True)
+        if freed:
+            self._retry_held(freed)
 
     def receive(self, session: Session, frame: bytes) -> None:
         """Take one frame of a session. What is wrong with it ends that session only."""
@@ -136,6 +147,8 @@ class Room:
                 self.take(session, message)
                 if session.closed:
                     return
+        except CorruptLog:
+            raise  # nobody's message is at fault: the room ends, and is loaded anew
         except CollabError as error:
             self.refuse(session, error)
 
@@ -162,6 +175,7 @@ class Room:
 
     def drained(self, session: Session) -> None:
         """The peer has read on: send more of what streams to it."""
+        session.drained()
         if session.pump():
             self._streamed(session)
 
@@ -200,6 +214,12 @@ class Room:
                 self._deletions = self._read_deletions()
             new |= self._deletions.add(checked.deletes)
         if not new:
+            if self._unapplied:  # what it repeats may be in an update that pycrdt will raise on
+                doc = self._doc
+                self._apply()
+                if self._doc is not doc:
+                    self.receive_update(session, data, origin)
+                    return
             self._return(session, data, origin, checked)
             return
         for client in extends:
@@ -298,22 +318,25 @@ class Room:
         if len(session.held) == 1:
             session.send(protocol.encode_step1(update.encode_state_vector(self.clocks)))
 
-    def _retry_held(self, *, everything: bool = False) -> None:
-        """Offer again what waits and can now go; what it brings may let more go."""
+    def _retry_held(self, freed: Set[int] = frozenset()) -> None:
+        """Offer again what waits and can now go, since its clocks are reached or its client ids ``freed``;
+        what it brings may let more go."""
         progress = True
         while progress:
             progress = False
             for session in tuple(self._holding):
                 try:
-                    progress |= self._retry_session(session, everything)
+                    progress |= self._retry_session(session, freed)
                 except CollabError as error:
                     self.refuse(session, error)
-            everything = False
+            freed = frozenset()
 
-    def _retry_session(self, session: Session, everything: bool) -> bool:
+    def _retry_session(self, session: Session, freed: Set[int]) -> bool:
         progress = False
         for held in tuple(session.held):
-            if not everything and any(self.clocks.get(c, 0) < k for c, k in held.missing.items()):
+            if freed.isdisjoint(held.missing) and any(
+                self.clocks.get(client, 0) < clock for client, clock in held.missing.items()
+            ):
                 continue
             checked = update.check(held.data, self.clocks)
             if checked.missing is not None or self._contested(session, checked):
@@ -339,6 +362,7 @@ class Room:
             return None
         self._apply()
         if not self.pending:
+            self._release()
             return None
         count = min(len(self.pending), BATCH_COUNT)
         self.committing = [self.pending.popleft() for _ in range(count)]
@@ -361,6 +385,13 @@ class Room:
             for session in self.sessions:
                 if session.live:
                     session.send(message)
+        self._release()
+        if self.pending:
+            self._stirred(self)
+        return size
+
+    def _release(self) -> None:
+        """Acknowledge what is durable now, and read on from who was paused for it."""
         for session in tuple(self._wanting):
             self._acknowledge(session)
         if self._paused and self.uncommitted_bytes <= PENDING_HIGH:
@@ -368,9 +399,6 @@ class Room:
             paused, self._paused = self._paused, set()
             for session in paused:
                 session.link.resume()
-        if self.pending:
-            self._stirred(self)
-        return size
 
     def is_durable(self, seq: int) -> bool:
         """Whether everything accepted up to ``seq`` is durable, or was refused after all."""
@@ -395,7 +423,10 @@ class Room:
             session.link.pause()
         self._wanting.add(session)
         session.wanted.append(Wanted(session.received, self.head, message))
+        session.wanted_bytes += len(message)
         self._acknowledge(session)
+        if session.wanted_bytes > WANTED_BYTES:
+            raise Resync("too many acknowledgements wait; reconnect to send everything again")
 
     def _acknowledge(self, session: Session) -> None:
         while session.wanted:
@@ -409,6 +440,7 @@ class Room:
             if not self.is_durable(seq):
                 return
             session.wanted.pop(0)
+            session.wanted_bytes -= len(message)
             session.send(message)
         self._wanting.discard(session)
 
@@ -418,11 +450,7 @@ class Room:
         known = update.state_vector(state_vector)
         if session.since is not None or any(answer.session is session for answer in self._waiting):
             return  # an answer is on its way already
-        data = self._lacking(known)
-        if len(data) <= CHUNK:
-            messages = [protocol.encode_step2(data)]
-        else:
-            messages = [protocol.encode_update(part) for part in update.split(data, CHUNK)]
+        messages = self._messages(known)
         both = {c: min(clock, self.clocks[c]) for c, clock in known.items() if clock and c in self.clocks}
         answer = Answer(self.head, session, protocol.encode_receipt(both) if both else None, messages)
         if self.head == self.durable:
@@ -458,22 +486,27 @@ class Room:
             session.send(protocol.encode_update(data))
         session.send(protocol.encode_step2(missed[-1]) if missed else protocol.EMPTY_STEP2)
 
+    def _messages(self, known: dict[int, int]) -> list[bytes]:
+        """What a peer that has ``known`` is to be sent. Many who have nothing share one answer."""
+        self._apply()
+        if not known and self._whole is not None and self._whole[0] == self.head:
+            return self._whole[1]
+        data = self._lacking(known)
+        parts = update.split(data, CHUNK) if len(data) > CHUNK else [data]
+        if len(parts) == 1:
+            messages = [protocol.encode_step2(data)]
+        else:
+            messages = [protocol.encode_update(part) for part in parts]
+        self._whole = None if known else (self.head, messages)
+        return messages
+
     def _lacking(self, known: dict[int, int]) -> bytes:
         self._apply()
-        if self._full is None or self._full[0] != self.head:
-            self._full = None
-        if not known:
-            if self._full is None:
-                self._full = (self.head, self._state())
-            return self._full[1]
-        if self.verbatim:
-            return get_update(document.merge(self._applied()), update.encode_state_vector(known))
-        return document.difference(self._doc, known)
-
-    def _state(self) -> bytes:
-        if not self.tail and self.head == self.base_seq:
+        if not known and not self.tail and self.head == self.base_seq:
             return self.base or document.EMPTY_UPDATE
-        return document.merge(self._applied()) if self.verbatim else self._doc.get_update()
+        if self.verbatim:
+            return document.lacking(document.merge(self._applied()), known)
+        return document.difference(self._doc, known)
 
     def text(self) -> tuple[int, str]:
         """The text now and the seq that must be durable before anyone may be shown it."""
@@ -482,7 +515,8 @@ class Room:
 
     def state(self) -> tuple[int, bytes]:
         """The whole state as one update, and the seq that must be durable before it is shown."""
-        return self.head, self._lacking({})
+        state = self._lacking({})
+        return self.head, state  # after it: what pycrdt raises on is taken out only there
 
     # --- presence and time
 

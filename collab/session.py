@@ -11,10 +11,12 @@ from collab.errors import CollabError, Overloaded
 from collab.log import Actor, Origin
 
 OUTBOX_LIMIT = 1 << 20  # bytes a peer may leave unread; beyond this a resync is cheaper
+LARGE_LIMIT = 16 << 20  # the same while large messages drain, each no more than the protocol allows
 STREAM_WINDOW = 256 << 10  # bytes of a large state handed to the network at a time
 HOLD_COUNT = 256  # updates that may wait for what they depend on, per session
 HOLD_BYTES = 4 << 20
 HOLD_SECONDS = 20.0
+WANTED_BYTES = 4 << 20
 WANTED_COUNT = 10_000  # acknowledgements asked for and not yet due
 
 _births = itertools.count()
@@ -76,6 +78,8 @@ class Session:
     held: list[Held] = field(default_factory=list)
     held_bytes: int = 0
     wanted: list[Wanted] = field(default_factory=list)
+    wanted_bytes: int = 0
+    allowed: int = OUTBOX_LIMIT  # bytes that may lie unread; more while one large message drains
     parts: list[bytes] = field(default_factory=list)  # of a large state on its way
     since: int | None = None  # the seq of the state that streams
     missed: list[bytes] = field(default_factory=list)  # committed since, and no longer in the room's tail
@@ -93,11 +97,19 @@ class Session:
         if self.closed:
             return
         self.quiet = False
-        # Looked at before writing: one large message alone is no sign of a slow reader.
-        if self.link.congested and self.link.backlog() > OUTBOX_LIMIT:
-            self.end(Overloaded(f"more than {OUTBOX_LIMIT} bytes wait for this client to read them"))
+        if self.link.congested and self.link.backlog() > self.allowed:
+            self.end(Overloaded("more waits for this client than it reads; reconnect"))
             return
+        self._write(message)
+
+    def _write(self, message: bytes) -> None:
         self.link.write(message)
+        if len(message) > STREAM_WINDOW:  # no sign of a slow reader: it has until the stall deadline
+            self.allowed = max(len(message), min(self.link.backlog(), LARGE_LIMIT)) + OUTBOX_LIMIT
+
+    def drained(self) -> None:
+        """The network took what it was given."""
+        self.allowed = OUTBOX_LIMIT
 
     def stream(self, messages: Iterable[bytes]) -> bool:
         """Send ``messages`` as fast as the peer reads them; whether all went out at once."""
@@ -110,7 +122,7 @@ class Session:
             return False
         self.quiet = False
         while self.parts and self.link.backlog() < STREAM_WINDOW:
-            self.link.write(self.parts.pop(0))
+            self._write(self.parts.pop(0))
         return not self.parts
 
     def end(self, error: CollabError) -> None:

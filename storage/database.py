@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -442,7 +443,7 @@ class PostgreSQL(Database):
         try:
             async with self._reader_engine.connect() as connection:
                 return await connection.run_sync(fn)
-        except (DBAPIError, OSError, TimeoutError) as error:
+        except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
             if is_damage(error):
                 raise CorruptLog(f"the database is damaged: {reason(error)}") from error
             raise unavailable(error) from error

@@ -24,7 +24,6 @@ class Client:
         self.doc = doc if doc is not None else Doc()
         self.text = self.doc.get("content", type=Text)
         self.frames: list[bytes] = []  # everything received, for tests that look at the wire
-        self.denied: list[str] = []
         self.synced = asyncio.Event()
         self.closed: tuple[int, str] | None = None
         self._socket: ClientConnection | None = None
@@ -70,9 +69,6 @@ class Client:
         self._changed.set()
 
     async def _take(self, frame: bytes) -> None:
-        if frame[0] == protocol.AUTH:
-            self.denied.append(protocol.read_var_bytes(frame, 2)[0].decode())
-            return
         for message in protocol.decode(frame):
             if isinstance(message, protocol.SyncStep1):
                 await self.socket.send(protocol.encode_step2(self.doc.get_update(message.state_vector)))

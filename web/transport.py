@@ -145,7 +145,13 @@ class Transport(WebSocketsSansIOProtocol):
         if self._probe_timer is None and not self.close_sent and not self.transport.is_closing():
             self.conn.send_ping(b"probe")
             self.transport.write(b"".join(self.conn.data_to_send()))
-            self._probe_timer = self.loop.call_later(PROBE_SECONDS, self.transport.abort)
+            self._probe_timer = self.loop.call_later(PROBE_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._busy or self._room_paused or self._inbox:  # it is we who do not read
+            self._probe_timer = self.loop.call_later(PROBE_SECONDS, self._give_up)
+        else:
+            self.transport.abort()
 
     # --- uvicorn's side
 
@@ -252,6 +258,12 @@ class Transport(WebSocketsSansIOProtocol):
             self._work_off()
         if self._drained is not None:
             self._drained()
+
+    def shutdown(self) -> None:
+        if self.transport.is_closing():  # the peer said goodbye and reads nothing: uvicorn would raise
+            self.transport.abort()
+        else:
+            super().shutdown()
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from pycrdt import merge_updates
 from test_room import Typist, decoded
 from wire import MemoryLog, Wire
 
@@ -323,5 +324,75 @@ def test_text_that_cannot_be_saved_is_an_error_and_not_shown(monkeypatch: pytest
                 hub.receive(room, session, protocol.encode_update(Typist(1).type(0, "x")))
                 with pytest.raises(StorageUnavailable):
                     await hub.text("d")
+
+    on_a_slow_log(scenario)
+
+
+def test_a_room_that_is_evicted_before_its_joiner_arrives_is_not_joined() -> None:
+    """Two rooms of one document would number its log twice."""
+
+    async def scenario(log: SlowLog) -> None:
+        async with running(log, memory_bytes=30_000) as hub:  # room for one
+            opening = asyncio.create_task(hub.open("a"))
+            while "a" not in hub.rooms:
+                await asyncio.sleep(0)
+            hub._evict()
+            hub.limits = Limits(memory_bytes=1)
+            hub._evict()
+            assert "a" not in hub.rooms
+            hub.limits = Limits()
+            assert await opening is hub.rooms["a"]
+
+    on_a_slow_log(scenario)
+
+
+def test_a_document_deleted_while_it_loads_is_not_opened() -> None:
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            log.gate.clear()
+            opening = asyncio.create_task(hub.open("d"))
+            await asyncio.sleep(0.01)
+            hub.forget("d")
+            log.gate.set()
+            with pytest.raises(DocumentDeleted):
+                await opening
+            assert "d" not in hub.rooms
+
+    on_a_slow_log(scenario)
+
+
+def test_a_large_update_with_gaps_is_taken_as_far_as_it_stands() -> None:
+    async def scenario(log: SlowLog) -> None:
+        typist = Typist(1)
+        first, _, third = typist.type(0, "a" * 70_000), typist.type(0, "b"), typist.type(0, "c" * 70_000)
+        gapped = merge_updates(first, third)  # holds a Skip
+        async with running(log) as hub:
+            session, wire = someone()
+            async with hub.join("d", session) as room:
+                await hub.receive_large(room, session, protocol.encode_step2(gapped))
+                assert not session.held
+                await hub.settled(room, room.head)
+                assert (await hub.text("d"))[1] == "a" * 70_000
+                assert wire.closed is None
+
+    on_a_slow_log(scenario)
+
+
+def test_a_fault_in_a_sweep_or_a_snapshot_ends_no_other_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "TICK", 0.001)
+
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            (a, a_wire), (b, b_wire) = someone(), someone()
+            async with hub.join("a", a) as room_a, hub.join("b", b) as room_b:
+                monkeypatch.setattr(room_a, "sweep", lambda: 1 / 0)
+                await until(lambda: a_wire.closed)
+                with monkeypatch.context() as patch:
+                    patch.setattr(hub_module.document, "snapshot", lambda *_, **__: 1 / 0)
+                    hub.receive(room_b, b, protocol.encode_update(Typist(1).type(0, "x" * 300_000)))
+                    await until(lambda: hub.stats.snapshot_failures)
+                hub.receive(room_b, b, protocol.encode_update(Typist(2).type(0, "b")))
+                await until(lambda: room_b.durable == 2)
+                assert b_wire.closed is None
 
     on_a_slow_log(scenario)

@@ -25,7 +25,6 @@ def test_the_bytes_are_those_of_y_protocols() -> None:
     assert protocol.encode_step1(b"\x00") == bytes.fromhex("00000100")
     assert bytes.fromhex("0001020000") == protocol.EMPTY_STEP2
     assert bytes.fromhex("010100") == protocol.KEEPALIVE
-    assert protocol.encode_denied("no") == bytes.fromhex("0200026e6f")
 
 
 def test_messages_round_trip_and_several_in_a_frame_are_all_read() -> None:

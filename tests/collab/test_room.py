@@ -624,3 +624,106 @@ def test_r2_shared_types_nested_too_deep_over_many_updates_end_their_sender() ->
 def _snapshot_of(bench: Bench) -> tuple[int, bytes]:
     seq, stored, clocks = bench.room.stored()
     return seq, document.snapshot(stored, clocks, verbatim=False)
+
+
+def poison(client: int, parent: int, deletes: bytes = b"\0") -> bytes:
+    """Passes the gate, and pycrdt raises on it: its parent is a text, not a type."""
+    number = protocol.var_uint
+    return b"\x01\x01" + number(client) + b"\0\x04\0" + number(parent) + b"\0\x01a" + deletes
+
+
+@pytest.mark.parametrize("size", [200_000, 300_000, 3_000_000])
+def test_a_state_of_one_struct_is_a_step_2_however_large(size: int) -> None:
+    bench = Bench()
+    author, _ = greet(bench)
+    send(bench, author, Typist(1).type(0, "x" * size))
+    bench.commit()
+    joiner, wire = bench.join()
+    wire.take()
+    bench.room.receive(joiner, protocol.encode_step1(EMPTY_SV))
+    assert isinstance(decoded(wire)[-1], SyncStep2)
+
+
+def test_a_large_paste_does_not_end_a_reader_while_it_drains() -> None:
+    bench = Bench()
+    (author, _), (reader, wire) = greet(bench), greet(bench)
+    typist = Typist(1)
+    for size, unread in ((1_500_000, 1_500_000), (1, 1_400_000)):
+        send(bench, author, typist.type(0, "x" * size))
+        bench.commit()
+        wire.unread = unread
+        assert wire.closed is None
+    wire.unread = 0
+    bench.room.drained(reader)
+    wire.unread = OUTBOX_LIMIT + 1
+    send(bench, author, typist.type(0, "x"))
+    bench.commit()
+    assert wire.closed is not None
+
+
+def test_r1_a_deletion_is_not_taken_for_known_because_a_refused_update_deletes_the_same() -> None:
+    bench = Bench()
+    (honest, wire), (evil, evil_wire) = greet(bench, "guest:h"), greet(bench, "guest:e")
+    typist = Typist(1)
+    send(bench, honest, typist.type(0, "hello"))
+    bench.commit()
+    erased = typist.erase(0, 5)
+    send(bench, evil, poison(666, 1, erased[1:]))
+    send(bench, honest, erased)
+    bench.commit()
+    assert evil_wire.closed is not None
+    assert [e.data for e in bench.log.entries["d"]][1:] == [erased]
+    assert wire.closed is None
+
+
+def test_who_waits_is_told_though_nothing_is_left_to_commit() -> None:
+    bench = Bench()
+    (honest, wire), (evil, _) = greet(bench, "guest:h"), greet(bench, "guest:e")
+    big = Typist(1).type(0, "h" * 2000)
+    send(bench, honest, big)
+    bench.commit()
+    wire.take()
+    send(bench, evil, poison(666, 1))
+    bench.room.receive(honest, protocol.encode_update(big) + protocol.encode_sync_status(b"7"))
+    bench.commit()
+    assert wire.reading
+    assert protocol.SyncStatus(b"7") in decoded(wire)
+
+
+def test_acknowledgements_that_wait_are_bounded_in_bytes() -> None:
+    bench = Bench()
+    session, wire = greet(bench)
+    typist = Typist(1)
+    big = typist.type(0, "x" * 60_000)
+    send(bench, session, big)
+    bench.commit()
+    other = Typist(2)
+    other.type(0, "never sent")
+    send(bench, session, other.type(0, "waits"))
+    for _ in range(100):
+        send(bench, session, big)
+    assert wire.closed is not None
+    assert wire.closed[0] == 4500
+
+
+def test_the_seq_of_a_state_is_that_of_what_is_in_it() -> None:
+    bench = Bench()
+    (honest, _), (evil, _) = greet(bench, "guest:h"), greet(bench, "guest:e")
+    send(bench, honest, Typist(1).type(0, "hello"))
+    bench.commit()
+    send(bench, evil, poison(666, 1))
+    assert bench.room.state()[0] == 1
+
+
+def test_joiners_with_nothing_share_one_answer() -> None:
+    bench = Bench()
+    author, _ = greet(bench)
+    send(bench, author, Typist(1).type(0, "x" * 10_000))
+    bench.commit()
+    wires = []
+    for _ in range(2):
+        joiner, wire = bench.join()
+        wire.take()
+        bench.room.receive(joiner, protocol.encode_step1(EMPTY_SV))
+        wires.append(wire)
+    assert wires[0].messages[0] is wires[1].messages[0]
