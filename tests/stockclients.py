@@ -49,8 +49,9 @@ def install() -> None:
     wanted = hashlib.sha256(lock).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         node, environment = node_environment()
-        npm = str(Path(node).with_name("npm"))
-        subprocess.run([npm, "ci", "--ignore-scripts"], cwd=HERE, env=environment, check=True)
+        npm = Path(ROOT_DIR, "lib", "node_modules", "npm", "bin", "npm-cli.js")
+        command = [node, str(npm), "ci", "--ignore-scripts"]
+        subprocess.run(command, cwd=HERE, env=environment, check=True)
         stamp.write_text(wanted)
 
 
