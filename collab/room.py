@@ -103,6 +103,7 @@ class Room:
         self._owners: dict[int, Session] = {}
         self._waiting: deque[Answer] = deque()
         self._holding: set[Session] = set()
+        self._awaited: set[int] = set()  # client ids that what is held waits for, and perhaps more
         self._wanting: set[Session] = set()
         self._paused: set[Session] = set()
         self._awareness: Awareness[Session] = Awareness()
@@ -199,7 +200,7 @@ class Room:
             self._hold(session, data, origin, missing)
         else:
             self._accept(session, data, origin, checked)
-            if self._holding:
+            if self._holding and not self._awaited.isdisjoint(checked.extends):
                 self._retry_held()
 
     def _accept(self, session: Session, data: bytes, origin: Origin, checked: update.Checked) -> None:
@@ -314,6 +315,7 @@ class Room:
         session.held.append(Held(session.received, self._now(), data, origin, missing))
         session.held_bytes += len(data)
         self._holding.add(session)
+        self._awaited.update(missing)
         self._stats.held += 1
         if len(session.held) == 1:
             session.send(protocol.encode_step1(update.encode_state_vector(self.clocks)))
@@ -350,6 +352,8 @@ class Room:
             progress = True
         if not session.held:
             self._holding.discard(session)
+            if not self._holding:
+                self._awaited.clear()
         if progress and session.wanted:
             self._acknowledge(session)
         return progress

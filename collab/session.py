@@ -13,7 +13,8 @@ from collab.log import Actor, Origin
 OUTBOX_LIMIT = 1 << 20  # bytes a peer may leave unread; beyond this a resync is cheaper
 LARGE_LIMIT = 16 << 20  # the same while large messages drain, each no more than the protocol allows
 STREAM_WINDOW = 256 << 10  # bytes of a large state handed to the network at a time
-HOLD_COUNT = 256  # updates that may wait for what they depend on, per session
+HOLD_COUNT = 2048  # updates that may wait for what they depend on, per session: a fast program types so
+# many between its connecting and our step 1 reaching it
 HOLD_BYTES = 4 << 20
 HOLD_SECONDS = 20.0
 WANTED_BYTES = 4 << 20

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any
 
 import uvicorn
@@ -38,6 +39,10 @@ class Server(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"Collab is at http://{shown}:{port} (Ctrl+C stops it)", flush=True)
+        if not ip_address(host).is_loopback:
+            print(
+                "Whoever can reach it can read and write every document: there is no sign-in yet.", flush=True
+            )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in self.servers:

@@ -14,9 +14,11 @@ import pytest
 import replay
 from replay import History, Step
 from serverprocess import Server
+from websockets.exceptions import ConnectionClosed
 from yclient import Client, client
 
 from collab import protocol
+from collab.errors import Resync
 from collab.update import state_vector
 
 SEEDS = [int(os.environ["COLLAB_SEED"])] if "COLLAB_SEED" in os.environ else [1, 2, 3, 4, 5, 6]
@@ -66,13 +68,13 @@ class Writer:
         at = 0
         while at < len(self.steps):
             step = self.steps[at]
-            await device.until(lambda step=step: self.sees(step), PATIENCE)  # type: ignore[misc]
+            await self.until_seen(step)
             typed = self.type(at, rng.choice((1, 2, 5, 20, 100, 400)))
             at += len(typed)
             messages = [protocol.encode_update(update) for update in typed]
             if rng.random() < 0.2:  # several messages in one frame
                 messages = [b"".join(messages)]
-            await device.send(*messages)
+            await self.send(messages)
             if rng.random() < 0.1:
                 await asyncio.sleep(rng.random() * 0.02)
             if rng.random() < 0.03:
@@ -81,7 +83,33 @@ class Writer:
                 self.cuts += 1
                 at += len(self.type(at, rng.choice((0, 1, 10, 200))))  # it types on, offline
                 await device.open(**self.options)
-        await device.saved(PATIENCE)
+        await self.saved()
+
+    async def until_seen(self, step: Step) -> None:
+        while True:
+            try:
+                return await self.client.until(lambda: self.sees(step), PATIENCE)
+            except ConnectionError:
+                await self.come_back()
+
+    async def send(self, messages: list[bytes]) -> None:
+        """Send, and come back as every Yjs client does when the server sends it away for a while."""
+        try:
+            await self.client.send(*messages)
+        except ConnectionClosed:
+            await self.come_back()
+
+    async def saved(self) -> None:
+        while True:
+            try:
+                return await self.client.saved(PATIENCE)
+            except (ConnectionClosed, ConnectionError):
+                await self.come_back()
+
+    async def come_back(self) -> None:
+        code, reason = await self.client.ended()
+        assert code == Resync.close_code, reason
+        await self.client.open(**self.options)
 
 
 async def replay_together(server: Server, document: str, told: History, rng: random.Random) -> list[str]:
