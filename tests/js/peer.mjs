@@ -5,9 +5,8 @@ import { WebsocketProvider as Provider1 } from 'ywebsocket1'
 import { WebsocketProvider as Provider2 } from 'ywebsocket2'
 import { WebsocketProvider as Provider3 } from 'ywebsocket3'
 import { WebsocketProvider as Provider4 } from 'ywebsocket4'
-import { WebsocketProvider as Provider4rc } from './vendor/y-websocket-4.0.0-rc.2.js'
 
-const providers = { 1: Provider1, 2: Provider2, 3: Provider3, 4: Provider4, '4rc': Provider4rc }
+const providers = { 1: Provider1, 2: Provider2, 3: Provider3, 4: Provider4 }
 
 /** Shared roots as yjs 13 has them: a type for each kind. */
 class Roots13 {
@@ -122,9 +121,6 @@ export class Peer {
   send (bytes) { this.provider.ws.send(unhex(bytes)) }
   update () { return hex(this.roots.Y.encodeStateAsUpdate(this.doc)) }
 
-  /** The whole document once more as an update, as after loading it from IndexedDB. */
-  resend () { this.doc.emit('update', [this.roots.Y.encodeStateAsUpdate(this.doc), 'indexeddb', this.doc, null]) }
-
   disconnect () { this.provider.disconnect() }
   connect () { this.provider.connect() }
   destroy () { this.provider.destroy(); this.doc.destroy() }
@@ -154,11 +150,9 @@ const facts = {
   map: peer => peer.roots.values(),
   array: peer => peer.roots.array.toArray(),
   xml: peer => peer.roots.markup(),
-  saved: peer => peer.provider.syncStatus?.localUpdatesSynced ?? null,
-  status: peer => peer.provider.syncStatus?.status ?? null,
   frames: peer => peer.frames
 }
-const small = ['synced', 'connected', 'stopped', 'opened', 'lost', 'closes', 'names', 'saved', 'status']
+const small = ['synced', 'connected', 'stopped', 'opened', 'lost', 'closes', 'names']
 
 const same = (a, b) => typeof a === 'string' ? a === b : sorted(a) === sorted(b)
 const sorted = value => JSON.stringify(value, (_, part) =>

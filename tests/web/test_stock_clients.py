@@ -324,53 +324,6 @@ def test_a_bad_name_is_refused_with_4400_and_a_reason(host: Host, server: Server
     next(peer for peer in peers if peer.generation == "3").until(5, stopped=True)
 
 
-def test_4rc_is_green_only_after_the_commit(host: Host, server: Server) -> None:
-    peer = Peer(host, "4rc", server.ws_url, "d")
-    peer.until(synced=True, status="green")
-    server.freeze()
-    peer.call("insert", 0, "not on disk yet")
-    with pytest.raises(AssertionError, match="saved is false"):
-        peer.until(1, saved=True)
-    server.thaw()
-    peer.until(5, saved=True, status="green")
-    server.kill()
-    server.start()
-    assert content(server, "d") == "not on disk yet"
-
-
-def test_4rc_is_green_after_a_reconnect_when_the_echo_of_a_committed_edit_was_lost(
-    host: Host, server: Server
-) -> None:
-    peer = Peer(host, "4rc", server.ws_url, "d")
-    peer.until(synced=True)
-    peer.call("insert", 0, "one ")
-    peer.until(saved=True)
-    server.freeze()
-    peer.call("insert", 4, "two 👍")
-    peer.call("delete", 0, 1)
-    peer.call("disconnect")
-    server.thaw()
-    deadline = time.monotonic() + 10
-    while content(server, "d") != "ne two 👍":
-        assert time.monotonic() < deadline
-    assert peer.state["saved"] is False
-    peer.call("connect")
-    peer.until(5, saved=True, status="green")
-
-
-def test_4rc_is_green_after_it_sends_what_the_server_has(host: Host, server: Server) -> None:
-    """An IndexedDB copy that is loaded after the first sync comes as one update of what is known."""
-    first = Peer(host, "4rc", server.ws_url, "d")
-    first.call("insert", 0, "kept on the device")
-    first.call("delete", 0, 1)
-    first.until(synced=True, saved=True)
-    server.freeze()
-    first.call("resend")
-    assert first.state["saved"] is False
-    server.thaw()
-    first.until(5, saved=True, status="green")
-
-
 def test_several_messages_in_a_frame_are_taken(host: Host, server: Server) -> None:
     scratch = Peer(host, "3", server.ws_url, "scratch")
     scratch.call("insert", 0, "from one frame")
