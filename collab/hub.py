@@ -277,8 +277,7 @@ class Hub:
                     self._failed(room)
                     continue
                 if room.wants_snapshot:
-                    self._compacting[room] = None
-                    self._compact_work.set()
+                    self._ask_snapshot(room)
         self.stats.fanout_seconds.observe(time.monotonic() - done)
         if self._settling:
             self._settle()
@@ -336,6 +335,10 @@ class Hub:
         room.flush_presence()
 
     # --- snapshots
+
+    def _ask_snapshot(self, room: Room) -> None:
+        self._compacting[room] = None
+        self._compact_work.set()
 
     async def _compact_forever(self) -> None:
         while True:
@@ -396,8 +399,7 @@ class Hub:
                 continue
             if not pressing and room.tail_bytes >= WORTH_STORING and room.snapshot_at == 0:
                 room.snapshot_at = room.tail_bytes + 1  # tried once; if it fails the room goes without
-                self._compacting[room] = None
-                self._compact_work.set()
+                self._ask_snapshot(room)
                 continue
             del self.rooms[room.name]
             self._weight -= room.weight

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
@@ -120,6 +120,15 @@ class Database:
         """Finish what is under way, let go of the database. Idempotent."""
         raise NotImplementedError
 
+    async def _proven(self) -> Self:
+        """Itself, once a transaction went through; closed again when none does."""
+        try:
+            await self.write(lambda connection: None)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
     def _refuse_after_failure(self) -> None:
         if self._fatal is not None:
             raise FatalStorageError(str(self._fatal))
@@ -178,13 +187,7 @@ class SQLite(Database):
 
     @staticmethod
     async def claim(url: URL) -> SQLite:
-        database = SQLite(url, claim_file(url))
-        try:
-            await database.write(lambda connection: None)
-        except BaseException:
-            await database.close()
-            raise
-        return database
+        return await SQLite(url, claim_file(url))._proven()
 
     async def write(self, fn: Callable[[Connection], T]) -> T:
         self._refuse_after_failure()
@@ -413,13 +416,7 @@ class PostgreSQL(Database):
 
     @staticmethod
     async def claim(url: URL) -> PostgreSQL:
-        database = PostgreSQL(url)
-        try:
-            await database.write(lambda connection: None)
-        except BaseException:
-            await database.close()
-            raise
-        return database
+        return await PostgreSQL(url)._proven()
 
     async def write(self, fn: Callable[[Connection], T]) -> T:
         async with self._turn:

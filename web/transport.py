@@ -59,7 +59,7 @@ _NOBODY = _Nobody()
 class Transport(WebSocketsSansIOProtocol):
     """One WebSocket connection. The endpoint finds it at ``scope["extensions"]["collab.link"]``."""
 
-    message_bytes = 8 << 20  # ``configure`` sets these for the process
+    message_bytes = 8 << 20  # ``web.server.serve`` sets these for the process
     stall_seconds = 15.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
