@@ -38,7 +38,10 @@ COOKIE_SECONDS = 600  # for a person to sign in at the provider
 METADATA_SECONDS = 3600  # then the provider's endpoints and keys are asked for again
 TIMEOUT = 10.0  # seconds for one answer of the provider
 CLOCKS = 60  # seconds by which its clock and ours may differ
-ALGORITHMS = {f"{kind}{bits}" for kind in ("RS", "PS", "ES") for bits in (256, 384, 512)} | {"EdDSA"}
+ALGORITHMS = {f"{kind}{bits}" for kind in ("RS", "PS", "ES") for bits in (256, 384, 512)} | {
+    "EdDSA",
+    "Ed25519",
+}
 # Browsers read "\" as "/" and drop tabs and newlines: "/\example.org" is a path of another site.
 LOCAL_PATH = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]{0,2000}")
 PAGE = """<!doctype html>
@@ -82,6 +85,7 @@ class Metadata(BaseModel):
     token_endpoint: Endpoint
     jwks_uri: Endpoint
     userinfo_endpoint: Endpoint | None = None
+    authorization_response_iss_parameter_supported: bool = False
     id_token_signing_alg_values_supported: Annotated[list[str], AfterValidator(asymmetric)] = ["RS256"]
     auth_methods: list[str] = Field(["client_secret_basic"], alias="token_endpoint_auth_methods_supported")
 
@@ -143,14 +147,19 @@ class Provider:
         if "error" in answer:
             said = answer.get("error_description") or answer["error"]
             raise SignInRefused(f"the identity provider says: {said[:200]}")
-        if answer.get("iss", self.issuer) != self.issuer or "code" not in answer:
+        app = await self._client()
+        silent = (
+            None if app.server_metadata["authorization_response_iss_parameter_supported"] else self.issuer
+        )
+        if answer.get("iss", silent) != self.issuer or "code" not in answer:  # RFC 9207
             raise self._distrusted("its answer is of another issuer or has no code")
-        claims = await self._claims(answer["code"], begun["code_verifier"], begun["nonce"])
+        claims = await self._claims(app, answer["code"], begun["code_verifier"], begun["nonce"])
         return _person(claims), begun["next"]
 
-    async def _claims(self, code: str, code_verifier: str, nonce: str) -> dict[str, Any]:
+    async def _claims(
+        self, app: StarletteOAuth2App, code: str, code_verifier: str, nonce: str
+    ) -> dict[str, Any]:
         """What the provider says about the person to whom it gave ``code``."""
-        app = await self._client()
         try:
             token = await app.fetch_access_token(self._callback_url, code=code, code_verifier=code_verifier)
             if "id_token" not in token:
@@ -165,10 +174,12 @@ class Provider:
                 },
                 leeway=CLOCKS,
             )
-            if "email" not in claims and "userinfo_endpoint" in app.server_metadata:
+            if not {"email", "name"} <= claims.keys() and "userinfo_endpoint" in app.server_metadata:
                 told = await app.userinfo(token=token)
                 if told.get("sub") != claims["sub"]:
                     raise self._distrusted("its user info is of somebody else")
+                # Who says that an address is verified must have said which.
+                (told if "email" in claims else claims).pop("email_verified", None)
                 claims = {**told, **claims}
         except OAuthError as error:
             if error.error != "invalid_grant":  # our own fault: a wrong client secret, for example
@@ -177,8 +188,9 @@ class Provider:
             raise _unknown() from error
         except httpx2.HTTPError as error:
             raise self._silent(error) from error
-        except (JoseError, ValueError) as error:
-            raise self._distrusted(f"{error}") from error
+        except (JoseError, ValueError, TypeError, KeyError) as error:  # Authlib expects well-formed JSON
+            self._app = None  # the keys in it may be the odd ones out
+            raise self._distrusted(f"{error!r}") from error
         return dict(claims)
 
     async def _client(self) -> StarletteOAuth2App:
@@ -214,7 +226,7 @@ class Provider:
         return metadata
 
     def _distrusted(self, reason: str) -> ProviderFailed:
-        log.warning("%s is not trusted: %s", self.issuer, reason)
+        log.warning("%s is not trusted: %s", self.issuer, " ".join(reason.split())[:500])
         return ProviderFailed(
             "the identity provider's answer cannot be trusted; whoever runs this server finds why in its log"
         )

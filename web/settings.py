@@ -232,6 +232,7 @@ def is_trustworthy(url: str) -> bool:
     """Whether nobody on the way can change what comes from ``url``: by https, or from this machine."""
     try:
         parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
         return False
     if parts.scheme == "http":
