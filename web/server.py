@@ -39,10 +39,9 @@ class Server(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"Collab is at http://{shown}:{port} (Ctrl+C stops it)", flush=True)
-        if not ip_address(host).is_loopback:
-            print(
-                "Whoever can reach it can read and write every document: there is no sign-in yet.", flush=True
-            )
+        role = self._settings.guests_role
+        if role is not None and not ip_address(host).is_loopback:
+            print(f"Whoever can reach it is {role.label} of every document (--guests).", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in self.servers:

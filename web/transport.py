@@ -30,17 +30,17 @@ PING_BURST = 20  # pings read between two writes that went through
 FRAGMENTS = 1024  # frames that may make up one message
 
 
-@lru_cache(maxsize=1)  # the room gives the same bytes to every session in turn
-def framed(message: bytes) -> bytes:
-    """``message`` as one binary WebSocket frame."""
-    size = len(message)
+@lru_cache(maxsize=4)  # the room gives the same bytes to every session in turn
+def framed(message: bytes, key: bytes) -> bytes:
+    """``message`` behind its routing key as one binary WebSocket frame."""
+    size = len(key) + len(message)
     if size < 126:
         header = bytes((0x82, size))
     elif size < 65536:
         header = b"\x82\x7e" + size.to_bytes(2, "big")
     else:
         header = b"\x82\x7f" + size.to_bytes(8, "big")
-    return header + message
+    return header + key + message
 
 
 class _Nobody:
@@ -111,10 +111,10 @@ class Transport(WebSocketsSansIOProtocol):
 
     # --- Link
 
-    def write(self, message: bytes) -> None:
+    def write(self, message: bytes, key: bytes = b"") -> None:
         if self.close_sent or self.disconnected:
             return
-        self.transport.write(framed(message))
+        self.transport.write(framed(message, key))
 
     def close(self, code: int, reason: str) -> None:
         if self.close_sent or self.disconnected or self.transport.is_closing():
