@@ -44,10 +44,13 @@ class SyncStatus(NamedTuple):
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one kind of client is told what became of its updates."""
+    """How one kind of client is greeted, and told what became of its updates."""
 
     saved: bytes | None  # answers each update once it is durable; None where a client asks (102) instead
     denied: Callable[[str], bytes]  # answers an update that its sender may not make, and why
+    # Our step 1 goes out at once, or with the answer to each step 1 of the client, which then counts what
+    # is not saved from 1 again: for the step 2 that our step 1 is to bring.
+    greeted: bool
 
 
 Message = SyncStep1 | SyncStep2 | Update | AwarenessUpdate | QueryAwareness | SyncStatus
@@ -180,4 +183,4 @@ def encode_permission_denied(reason: str) -> bytes:
 
 KEEPALIVE = encode_awareness(b"\x00")  # no entries: keeps clients that count application messages
 EMPTY_STEP2 = encode_step2(b"\x00\x00")
-Y_WEBSOCKET = Dialect(saved=None, denied=encode_permission_denied)
+Y_WEBSOCKET = Dialect(saved=None, denied=encode_permission_denied, greeted=True)

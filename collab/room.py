@@ -120,10 +120,12 @@ class Room:
     # --- sessions
 
     def join(self, session: Session) -> None:
-        """Greet a session: our state vector, and who is here. Its own step 1 is answered in ``receive``."""
+        """Greet a session: our state vector, and who is here. Its own step 1 is answered in ``receive``;
+        ours waits for that where the dialect has it so."""
         self.sessions.add(session)
         self.used = self._now()
-        session.send(protocol.encode_step1(update.encode_state_vector(self.clocks)))
+        if session.dialect.greeted:
+            self._ask(session)
         if here := self._awareness.present():
             session.send(protocol.encode_awareness(self._awareness.encode(here)))
 
@@ -370,7 +372,7 @@ class Room:
         self._awaited.update(missing)
         self._stats.held += 1
         if len(session.held) == 1:
-            session.send(protocol.encode_step1(update.encode_state_vector(self.clocks)))
+            self._ask(session)
 
     def _retry_held(self, freed: Set[int] = frozenset()) -> None:
         """Offer again what waits and can now go, since its clocks are reached or its client ids ``freed``;
@@ -504,8 +506,14 @@ class Room:
 
     # --- answers
 
+    def _ask(self, session: Session) -> None:
+        """Send our step 1: what we have, so that the client brings what it has."""
+        session.send(protocol.encode_step1(update.encode_state_vector(self.clocks)))
+
     def _receive_step1(self, session: Session, state_vector: bytes) -> None:
         known = update.state_vector(state_vector)
+        if not session.dialect.greeted:
+            self._ask(session)
         if session.since is not None or any(answer.session is session for answer in self._waiting):
             return  # an answer is on its way already
         messages = self._messages(known)
