@@ -21,7 +21,7 @@ PING, PONG = b"\x09", b"\x0a"  # the only frames without a key
 SAVED, REFUSED = b"\x08\x01", b"\x08\x00"  # SyncStatus
 ASK_TOKEN = b"\x02\x00"
 
-HOCUSPOCUS = Dialect(saved=SAVED, denied=lambda reason: REFUSED, greeted=False)
+HOCUSPOCUS = Dialect(saved=SAVED, denied=lambda reason: REFUSED, greeted=False, asked=True)
 
 
 class Frame(NamedTuple):

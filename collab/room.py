@@ -518,7 +518,8 @@ class Room:
             return  # an answer is on its way already
         messages = self._messages(known)
         both = {c: min(clock, self.clocks[c]) for c, clock in known.items() if clock and c in self.clocks}
-        answer = Answer(self.head, session, protocol.encode_receipt(both) if both else None, messages)
+        receipt = protocol.encode_receipt(both) if both and session.dialect.saved is None else None
+        answer = Answer(self.head, session, receipt, messages)
         if self.head == self.durable:
             self._deliver(answer)
         else:
@@ -596,6 +597,8 @@ class Room:
             owner.link.probe()
         if stale:
             session.send(protocol.encode_awareness(self._awareness.encode(stale)))
+            if session.dialect.asked:
+                session.send(protocol.WHO_IS_HERE)
         self._tell_presence(taken)
 
     def _tell_presence(self, clients: list[int]) -> None:

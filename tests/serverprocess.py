@@ -11,7 +11,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-
 # Of a start most is imports: this does them, and serves when it is told to.
 PREPARED = "import sys; from web.cli import main; sys.exit(main() if sys.stdin.readline() else 0)"
 

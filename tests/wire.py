@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from collab.errors import CollabError, DocumentDeleted, StorageUnavailable
 from collab.log import Actor, Batch, DocumentGone, Entry, Loaded
@@ -115,9 +116,9 @@ class Bench:
             now=self.clock,
         )
 
-    def join(self, actor: str = "") -> tuple[Session, Wire]:
+    def join(self, actor: str = "", **options: Any) -> tuple[Session, Wire]:
         wire = Wire()
-        session = Session(Actor(actor or f"guest:{id(wire)}"), wire)
+        session = Session(Actor(actor or f"guest:{id(wire)}"), wire, **options)
         self.room.join(session)
         return session, wire
 
