@@ -133,9 +133,9 @@ class Connections:
         self._look_at(self._by_document.get(document, ()))
 
     def dismiss(self, actor_id: str) -> None:
-        """Send away every session of an actor who is not known any more."""
+        """Let every session of an actor authenticate again: it may not be signed in any more."""
         for connection in tuple(self._by_actor.get(actor_id, ())):
-            connection.session.end(NotAuthenticated("this account was closed"))
+            connection.session.end(RightsChanged("your sign-in has changed; reconnect"))
 
     def renewed(self, connection: Connection, identity: Identity) -> None:
         """The client brought a new token. Raises Forbidden when it is somebody else's."""
