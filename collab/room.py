@@ -298,7 +298,7 @@ class Room:
             self.clocks[client] = checked.clocks[client]
         if checked.surrogates or self._surrogates is not None:
             self._watch_surrogates(data)
-        if origin is Origin.EDIT and len(extends) == 1 and session.client is None:
+        if origin is Origin.EDIT and len(extends) == 1:
             self._claim(session, extends[0])
         self.head += 1
         client = extends[0] if extends else session.client or 0
@@ -363,9 +363,14 @@ class Room:
             self._owe(session, protocol.encode_update(data))
 
     def _claim(self, session: Session, client: int) -> None:
+        """Make ``client`` the session's own, unless somebody else writes with it now. Who may not write
+        holds it against nobody: presence alone could keep its owner, who was away, from coming back."""
+        owner = self._owners.get(client)
+        if owner is session or (owner is not None and owner.actor.id != session.actor.id):
+            return
         if session.client is None:
             session.client = client
-        if session.client == client:
+        if session.client == client and session.writes:
             self._owners[client] = session
 
     def _contested(self, session: Session, checked: update.Checked) -> dict[int, int] | None:

@@ -867,6 +867,39 @@ def test_r6_a_malformed_update_of_a_reader_ends_it_as_anybody_s() -> None:
     assert wire.closed[0] == 4400
 
 
+def test_r6_a_reader_holds_no_client_id_against_those_who_may_write() -> None:
+    """By its presence alone it could lock out whoever comes back to edits made offline."""
+    bench = Bench()
+    author = written(bench)
+    reader, _ = greet(bench, "user:r", writes=False)
+    bench.room.receive(reader, protocol.encode_awareness(_presence((1, 1, b"{}"))))
+    back, wire = greet(bench, "user:a")
+    send(bench, back, author.type(0, "offline "))
+    bench.commit()
+    assert bench.room.text()[1] == "offline written before"
+    assert not back.held
+    assert wire.closed is None
+
+
+def test_r5_presence_takes_no_client_id_from_who_writes_with_it() -> None:
+    """Programs announce no presence: their ids are free there, and still theirs."""
+    bench = Bench()
+    typist = Typist(1)
+    (program, wire), (thief, _) = greet(bench, "agent:p"), greet(bench, "user:t")
+    send(bench, program, typist.type(0, "mine"))
+    bench.room.receive(thief, protocol.encode_awareness(_presence((1, 1, b"{}"))))
+    send(bench, program, typist.type(4, " and safe"))
+    bench.commit()
+    assert bench.room.text()[1] == "mine and safe"
+    assert wire.closed is None
+    forger = Typist(1)
+    forger.doc.apply_update(typist.doc.get_update())
+    send(bench, thief, forger.type(0, "FORGED"))
+    send(bench, program, typist.type(0, "still "))
+    bench.commit()
+    assert bench.room.text()[1] == "still mine and safe"
+
+
 @BOTH
 def test_r5_who_extends_a_live_client_id_of_another_is_refused_with_4409(dialect: protocol.Dialect) -> None:
     bench = Bench()
@@ -887,6 +920,22 @@ def test_r5_who_extends_a_live_client_id_of_another_is_refused_with_4409(dialect
     assert SAVED not in wire.messages
     assert victim_wire.closed is None
     assert bench.room.text()[1] == "mine"
+
+
+def test_what_waited_for_a_client_id_is_attributed_to_who_sent_it() -> None:
+    bench = Bench()
+    old, _ = greet(bench, "guest:1")
+    typist = Typist(1)
+    send(bench, old, typist.type(0, "before"))
+    new, _ = greet(bench, "guest:2")
+    send(bench, new, typist.type(6, " after"))
+    bench.room.leave(old)
+    send(bench, new, typist.type(12, "wards"))
+    bench.commit()
+    assert [e.actor.id for e in bench.log.entries["d"]] == ["guest:1", "guest:2", "guest:2"]
+    forger, _ = greet(bench, "guest:3")
+    send(bench, forger, typist.type(0, "x"))
+    assert forger.held, "who has taken the id over owns it"
 
 
 # --- a full document ---------------------------------------------------------------------------------
