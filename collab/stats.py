@@ -39,6 +39,7 @@ class Stats:
     snapshots: int = 0
     snapshot_failures: int = 0
     refused: Counter[str] = field(default_factory=Counter)  # frames refused, by error code
+    limited: Counter[str] = field(default_factory=Counter)  # times that a limit at the edge was reached
     commit_seconds: Histogram = field(default_factory=Histogram)
     fanout_seconds: Histogram = field(default_factory=Histogram)
     load_seconds: Histogram = field(default_factory=Histogram)

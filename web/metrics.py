@@ -67,6 +67,10 @@ class HubCollector(Collector):
         for code, count in stats.refused.items():
             refused.add_metric([code], count)
         yield refused
+        limited = CounterMetricFamily("collab_limited", "Times that a limit was reached", labels=["limit"])
+        for limit, count in stats.limited.items():
+            limited.add_metric([limit], count)
+        yield limited
         for name, help in HISTOGRAMS.items():
             yield _histogram(f"collab_{name}", help, getattr(stats, name))
 
