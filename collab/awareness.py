@@ -46,12 +46,14 @@ class Received(NamedTuple, Generic[OwnerT]):
     taken: list[int]  # ids to tell the room about
     stale: list[int]  # ids known as gone: tell the sender alone, so that a living one bumps its clock
     contested: list[OwnerT]  # present owners of ids that the sender claimed in vain
+    excess: int  # entries beyond a limit, not taken
 
 
 class Awareness(Generic[OwnerT]):
     """The presence of one room."""
 
-    def __init__(self) -> None:
+    def __init__(self, state_bytes: int = STATE_LIMIT) -> None:
+        self._state_bytes = state_bytes
         self._clients: dict[int, Presence[OwnerT]] = {}
 
     def receive(self, owner: OwnerT, data: bytes, now: float) -> Received[OwnerT]:
@@ -66,6 +68,7 @@ class Awareness(Generic[OwnerT]):
         stale: list[int] = []
         contested: list[OwnerT] = []
         owned = -1
+        excess = 0
         for _ in range(count):
             client, at = read_var_uint(data, at)
             clock, at = read_var_uint(data, at)
@@ -88,15 +91,18 @@ class Awareness(Generic[OwnerT]):
                     owned = sum(p.owner is owner for p in self._clients.values())
                 owned += 1
                 if owned > IDS_PER_SESSION:
+                    excess += 1
                     continue
             if gone:
                 taken.append((client, clock, None))
-            elif len(state) <= STATE_LIMIT:
+            elif len(state) > self._state_bytes:
+                excess += 1
+            else:
                 _check_state(state)
                 taken.append((client, clock, state))
         for client, clock, kept in taken:
             self._clients[client] = Presence(clock, kept, owner, now)
-        return Received([client for client, _, _ in taken], stale, contested)
+        return Received([client for client, _, _ in taken], stale, contested, excess)
 
     def leave(self, owner: OwnerT, now: float) -> list[int]:
         """The session closed: exactly the ids it owns are gone. Returns them."""

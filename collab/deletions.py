@@ -36,3 +36,12 @@ class Deletions:
             stops[first:last] = array("Q", (stop,))
             new = True
         return new
+
+    def cover(self, ranges: Iterable[tuple[int, int, int]]) -> bool:
+        """Whether all of the ranges are deleted already."""
+        for client, start, stop in ranges:
+            starts, stops = self._spans.get(client, ((), ()))
+            first = bisect_left(stops, stop)
+            if first == len(stops) or starts[first] > start:
+                return False
+        return True

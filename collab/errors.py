@@ -51,6 +51,51 @@ class TooLarge(CollabError):
     close_code = 4413
 
 
+class NotAuthenticated(CollabError):
+    """Nobody knows who this is: no credential where one is needed, or one that is not (any more) valid."""
+
+    status = 401
+    code = "not-authenticated"
+    close_code = 4401
+
+
+class Forbidden(CollabError):
+    """The actor is known and may not do this."""
+
+    status = 403
+    code = "forbidden"
+    close_code = 4403
+
+
+class ClientIdInUse(CollabError):
+    """An update extends a Yjs client id that another actor's live connection writes with: taking its
+    clocks would make what its owner types next vanish."""
+
+    status = 409
+    code = "client-id-in-use"
+    close_code = 4409
+
+
+class RightsChanged(CollabError):
+    """What this connection may do has changed while it was open; the client comes back and learns it."""
+
+    status = 403
+    code = "rights-changed"
+    close_code = 4500
+
+
+class RateLimited(CollabError):
+    """More than a configured limit allows. Try again later, ``retry_after`` seconds from now."""
+
+    status = 429
+    code = "rate-limited"
+    close_code = 1013
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class DocumentNotFound(CollabError):
     """No document of that name has been made."""
 

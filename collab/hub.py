@@ -17,6 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 from collab import document, protocol, update
+from collab.awareness import STATE_LIMIT
 from collab.errors import (
     CollabError,
     CorruptLog,
@@ -26,7 +27,7 @@ from collab.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
-from collab.log import Batch, DocumentGone, Log
+from collab.log import Batch, DocumentGone, Log, Origin
 from collab.room import Room
 from collab.session import Session
 from collab.stats import Stats
@@ -52,12 +53,15 @@ class Limits:
     idle_seconds: float = 30.0  # an empty room stays loaded so long
     memory_bytes: int = 1 << 30  # estimated for all rooms together
     commit_patience: float = 10.0  # seconds of failing commits before clients are sent away
+    document_bytes: int = 64 << 20  # of a document as stored; beyond it nothing is added
+    awareness_bytes: int = STATE_LIMIT  # of one client's presence
 
 
 class Hub:
     """Rooms by name over one log. ``run`` must be running for a room to open or commit."""
 
     def __init__(self, log: Log, limits: Limits | None = None) -> None:
+        self.created: Callable[[str], None] = lambda document: None  # told when a first entry is durable
         self.stats = Stats()
         self.rooms: dict[str, Room] = {}
         self.limits = limits or Limits()
@@ -120,16 +124,22 @@ class Hub:
         self.stats.frames += 1
         try:
             for message in protocol.decode(frame):
-                if isinstance(message, protocol.Update | protocol.SyncStep2):
-                    parts = await asyncio.to_thread(_checked_parts, message.update)
-                    pieces: list[protocol.Message] = [type(message)(part) for part in parts]
+                if session.closed:
+                    return
+                if not isinstance(message, protocol.Update | protocol.SyncStep2):
+                    room.take(session, message)
+                elif not session.writes:
+                    checked = await asyncio.to_thread(update.check, message.update, dict(room.clocks))
+                    session.received += 1
+                    room.deny(session, checked)
                 else:
-                    pieces = [message]
-                for piece in pieces:
-                    if session.closed:
-                        return
-                    room.take(session, piece)
-                    await asyncio.sleep(0)
+                    origin = Origin.EDIT if isinstance(message, protocol.Update) else Origin.OFFLINE
+                    for part in await asyncio.to_thread(_checked_parts, message.update):
+                        if session.closed:
+                            return
+                        room.receive_update(session, part, origin)
+                        await asyncio.sleep(0)
+                    room.answer(session)
         except CorruptLog:
             self._failed(room)
         except CollabError as error:
@@ -175,7 +185,13 @@ class Hub:
                 await self._landed.wait()
             loaded = await self._log.load(name)
             room = Room(
-                name, loaded, stirred=self._room_stirred, present=self._room_present, stats=self.stats
+                name,
+                loaded,
+                stirred=self._room_stirred,
+                present=self._room_present,
+                stats=self.stats,
+                document_bytes=self.limits.document_bytes,
+                awareness_bytes=self.limits.awareness_bytes,
             )
         except CollabError as error:
             _log.warning("%s: cannot be opened: %s", name, error)
@@ -273,6 +289,8 @@ class Hub:
                 self.stats.updates += len(batch.entries)
                 try:
                     self.stats.update_bytes += room.committed()
+                    if batch.entries[0].seq == 1:
+                        self.created(room.name)
                 except Exception:
                     self._failed(room)
                     continue

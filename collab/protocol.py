@@ -7,7 +7,8 @@ a frame, so one message goes out a frame, while several are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from collab.errors import ProtocolError
@@ -39,6 +40,14 @@ class QueryAwareness(NamedTuple):
 
 class SyncStatus(NamedTuple):
     payload: bytes
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one kind of client is told what became of its updates."""
+
+    saved: bytes | None  # answers each update once it is durable; None where a client asks (102) instead
+    denied: Callable[[str], bytes]  # answers an update that its sender may not make, and why
 
 
 Message = SyncStep1 | SyncStep2 | Update | AwarenessUpdate | QueryAwareness | SyncStatus
@@ -80,6 +89,11 @@ def var_uint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def var_string(text: str) -> bytes:
+    raw = text.encode(errors="replace")
+    return var_uint(len(raw)) + raw
 
 
 def decode(data: bytes) -> Iterator[Message]:
@@ -160,5 +174,10 @@ def encode_receipt(clocks: Mapping[int, int]) -> bytes:
     return encode_update(b"".join(out) + b"\x00")
 
 
+def encode_permission_denied(reason: str) -> bytes:
+    return b"\x02\x00" + var_string(reason)
+
+
 KEEPALIVE = encode_awareness(b"\x00")  # no entries: keeps clients that count application messages
 EMPTY_STEP2 = encode_step2(b"\x00\x00")
+Y_WEBSOCKET = Dialect(saved=None, denied=encode_permission_denied)

@@ -9,6 +9,7 @@ R3. Entries are causally complete in order: any prefix of the log is a document.
     depends on something not here waits in its session, bounded.
 R4. An entry that changes nothing costs no row.
 R5. A Yjs client id belongs to the session whose own it is; nobody else extends it meanwhile.
+R6. Of a session that may not write nothing is kept, and it hears so, unless it brought nothing new.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from typing import Any, NamedTuple
 from pycrdt import Doc
 
 from collab import document, protocol, update
-from collab.awareness import Awareness
+from collab.awareness import STATE_LIMIT, Awareness
 from collab.deletions import Deletions
-from collab.errors import CollabError, CorruptLog, Resync, RoomFailed, UpdateError
+from collab.errors import ClientIdInUse, CollabError, CorruptLog, Resync, RoomFailed, UpdateError
 from collab.log import Batch, Entry, Loaded, Origin
 from collab.session import (
     HOLD_BYTES,
@@ -32,6 +33,7 @@ from collab.session import (
     HOLD_SECONDS,
     WANTED_BYTES,
     WANTED_COUNT,
+    WANTED_HIGH,
     Held,
     Session,
     Wanted,
@@ -42,6 +44,8 @@ CHUNK = 256 << 10  # bytes of state in one message; clients give up on a frame t
 PENDING_HIGH = 1 << 20  # bytes not committed beyond which writers are not read
 BATCH_COUNT = 2000  # entries of one room in one commit
 OWED_SMALL = 1 << 10  # bytes of an acknowledgement for whose commit its asker is still read
+CONTEST_SECONDS = 5.0  # after which the owner of a contested client id has answered its probe, or is gone
+READ_ONLY = "you may read this document, not change it"
 SNAPSHOT_FLOOR = 256 << 10  # bytes of tail below which a snapshot is not worth its write
 
 _log = logging.getLogger(__name__)
@@ -74,6 +78,8 @@ class Room:
         stirred: Callable[[Room], None],
         present: Callable[[Room], None],
         stats: Stats,
+        document_bytes: int = 64 << 20,
+        awareness_bytes: int = STATE_LIMIT,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], int] = _wall,
     ) -> None:
@@ -89,6 +95,7 @@ class Room:
         self.pending: deque[Entry] = deque()  # applied, not yet given to a commit
         self.committing: Sequence[Entry] = ()
         self.uncommitted_bytes = 0
+        self.document_bytes = document_bytes
         self.snapshot_at = 0  # bytes of tail before which no snapshot is tried again
         self._stirred, self._present, self._stats, self._now, self._wall = stirred, present, stats, now, wall
         self._doc = self._build()
@@ -106,7 +113,7 @@ class Room:
         self._awaited: set[int] = set()  # client ids that what is held waits for, and perhaps more
         self._wanting: set[Session] = set()
         self._paused: set[Session] = set()
-        self._awareness: Awareness[Session] = Awareness()
+        self._awareness: Awareness[Session] = Awareness(awareness_bytes)
         self._moved: set[int] = set()  # presence to tell
         self._whole: tuple[int, list[bytes]] | None = None  # the answer to who has nothing, as of a seq
 
@@ -143,6 +150,8 @@ class Room:
         try:
             if (keystroke := protocol.sole_update(frame)) is not None:
                 self.receive_update(session, keystroke, Origin.EDIT)
+                if session.dialect.saved is not None:
+                    self.answer(session)
                 return
             for message in protocol.decode(frame):
                 self.take(session, message)
@@ -157,14 +166,19 @@ class Room:
         """Take one message. Raises the CollabError for which the session is to end."""
         if type(message) is protocol.Update:
             self.receive_update(session, message.update, Origin.EDIT)
+            self.answer(session)
         elif type(message) is protocol.AwarenessUpdate:
             self._receive_awareness(session, message.data)
         elif type(message) is protocol.SyncStep1:
             self._receive_step1(session, message.state_vector)
         elif type(message) is protocol.SyncStep2:
             self.receive_update(session, message.update, Origin.OFFLINE)
+            self.answer(session)
         elif type(message) is protocol.SyncStatus:
-            self._owe(session, protocol.encode_sync_status(message.payload))
+            if session.denied:  # not all that it sent before is saved, and never will be
+                self._owe(session, session.dialect.denied(session.denied))
+            else:
+                self._owe(session, protocol.encode_sync_status(message.payload))
         elif here := self._awareness.present():
             session.send(protocol.encode_awareness(self._awareness.encode(here)))
 
@@ -173,6 +187,12 @@ class Room:
         self._stats.refused[error.code] += 1
         _log.info("%s: %s refused: %s", self.name, session.actor.id, error)
         session.end(error)
+
+    def relay(self, session: Session, message: bytes) -> None:
+        """Pass on what is not the document's, to the others who speak the sender's dialect."""
+        for other in self.sessions:
+            if other is not session and other.dialect is session.dialect:
+                other.send(message)
 
     def drained(self, session: Session) -> None:
         """The peer has read on: send more of what streams to it."""
@@ -189,31 +209,60 @@ class Room:
         """
         session.received += 1
         checked = update.check(data, self.clocks)
+        if not session.writes:
+            self.deny(session, checked)
+            return
         if checked.skips:
             # Its client has pending structs itself; their author sends them, so take what stands.
             data = update.before_skips(data)
             checked = update.check(data, self.clocks)
         missing = checked.missing
+        contested = False
         if missing is None and checked.extends:
             missing = self._contested(session, checked)
+            contested = missing is not None
         if missing is not None:
-            self._hold(session, data, origin, missing)
+            self._hold(session, data, origin, missing, contested)
         else:
             self._accept(session, data, origin, checked)
             if self._holding and not self._awaited.isdisjoint(checked.extends):
                 self._retry_held()
 
+    def deny(self, session: Session, checked: update.Checked) -> None:
+        """Answer an update that its sender may not make; one that brings nothing new is no harm (R6)."""
+        if (
+            checked.extends
+            or checked.skips
+            or checked.missing is not None
+            or (checked.deletes and not self._known_deletions().cover(checked.deletes))
+        ):
+            session.denied = session.denied or READ_ONLY
+            self._stats.refused["forbidden"] += 1
+            self._owe(session, session.dialect.denied(session.denied))
+        elif session.dialect.saved is not None:
+            self._owe(session, session.dialect.saved)
+
+    def answer(self, session: Session) -> None:
+        """Acknowledge the update that ``receive_update`` has just taken, where the dialect wants that."""
+        if session.dialect.saved is not None and session.writes:
+            self._owe(session, session.dialect.saved)
+
     def _accept(self, session: Session, data: bytes, origin: Origin, checked: update.Checked) -> None:
         extends = checked.extends
+        if extends and self.size + len(data) > self.document_bytes:
+            # From here on it lacks something that the client has: nothing later of it makes sense.
+            session.writes = False
+            session.denied = f"the document is full: it may hold {self.document_bytes} bytes"
+            self._stats.limited["document"] += 1
+            self._owe(session, session.dialect.denied(session.denied))
+            return
         if extends and (checked.nests or self._nesting is not None):
             if self._nesting is None:
                 self._nesting = update.Nesting(self._applied())
             self._nesting.add(data)
         new = bool(extends)
         if checked.deletes:
-            if self._deletions is None:
-                self._deletions = self._read_deletions()
-            new |= self._deletions.add(checked.deletes)
+            new |= self._known_deletions().add(checked.deletes)
         if not new:
             if self._unapplied:  # what it repeats may be in an update that pycrdt will raise on
                 doc = self._doc
@@ -286,7 +335,8 @@ class Room:
 
     def _return(self, session: Session, data: bytes, origin: Origin, checked: update.Checked) -> None:
         """Send back what changes nothing: @y/websocket 4 counts it as unsaved until then."""
-        if origin is Origin.EDIT or checked.clocks:  # deletions of a step 2 are all in ours
+        if session.dialect.saved is None and (origin is Origin.EDIT or checked.clocks):
+            # deletions of a step 2 are all in ours
             self._owe(session, protocol.encode_update(data))
 
     def _claim(self, session: Session, client: int) -> None:
@@ -309,10 +359,12 @@ class Room:
         owners = (self._owners.get(client) for client in clients)
         return any(owner is not None and owner.actor.id != session.actor.id for owner in owners)
 
-    def _hold(self, session: Session, data: bytes, origin: Origin, missing: dict[int, int]) -> None:
+    def _hold(
+        self, session: Session, data: bytes, origin: Origin, missing: dict[int, int], contested: bool
+    ) -> None:
         if len(session.held) >= HOLD_COUNT or session.held_bytes + len(data) > HOLD_BYTES:
             raise Resync("too many updates wait for others that have not come; reconnect to send them all")
-        session.held.append(Held(session.received, self._now(), data, origin, missing))
+        session.held.append(Held(session.received, self._now(), data, origin, missing, contested))
         session.held_bytes += len(data)
         self._holding.add(session)
         self._awaited.update(missing)
@@ -422,7 +474,9 @@ class Room:
         """Send ``message`` once all that the session sent before, and all that is here now, is durable."""
         if len(session.wanted) >= WANTED_COUNT:
             raise Resync("too many acknowledgements asked for; reconnect to send everything again")
-        if len(message) > OWED_SMALL and self.head > self.durable:
+        if self.head > self.durable and (
+            len(message) > OWED_SMALL or (len(session.wanted) > WANTED_HIGH and not session.held)
+        ):
             self._paused.add(session)
             session.link.pause()
         self._wanting.add(session)
@@ -443,7 +497,7 @@ class Room:
                 session.wanted[0] = Wanted(number, seq, message)
             if not self.is_durable(seq):
                 return
-            session.wanted.pop(0)
+            session.wanted.popleft()
             session.wanted_bytes -= len(message)
             session.send(message)
         self._wanting.discard(session)
@@ -525,7 +579,9 @@ class Room:
     # --- presence and time
 
     def _receive_awareness(self, session: Session, data: bytes) -> None:
-        taken, stale, contested = self._awareness.receive(session, data, self._now())
+        taken, stale, contested, excess = self._awareness.receive(session, data, self._now())
+        if excess:
+            self._stats.limited["awareness"] += excess
         for client in taken:
             self._claim(session, client)
         for owner in contested:
@@ -553,14 +609,22 @@ class Room:
         now = self._now()
         self._tell_presence(self._awareness.expire(now))
         for session in tuple(self._holding):
-            if session.held and now - session.held[0].since > HOLD_SECONDS:
-                self.refuse(session, Resync("an update waited too long for others that it depends on"))
+            for held in session.held[:1]:
+                if held.contested and now - held.since > CONTEST_SECONDS:
+                    self.refuse(session, ClientIdInUse("somebody else writes under this Yjs client id now"))
+                elif now - held.since > HOLD_SECONDS:
+                    self.refuse(session, Resync("an update waited too long for others that it depends on"))
         for session in self.sessions:
             if session.quiet:
                 session.send(protocol.KEEPALIVE)
             session.quiet = True
 
     # --- snapshots, memory, end
+
+    @property
+    def size(self) -> int:
+        """Bytes of the document as stored, at most: what was deleted since the last snapshot counts."""
+        return len(self.base) + self.tail_bytes + self.uncommitted_bytes
 
     @property
     def weight(self) -> int:
@@ -620,6 +684,11 @@ class Room:
                 for client, clock in document.reach(data).items():
                     clocks[client] = max(clock, clocks.get(client, 0))
         return clocks
+
+    def _known_deletions(self) -> Deletions:
+        if self._deletions is None:
+            self._deletions = self._read_deletions()
+        return self._deletions
 
     def _read_deletions(self) -> Deletions:
         """Ask the doc once for all that is deleted; from then on it is kept."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from collab.errors import CollabError, Overloaded
 from collab.log import Actor, Origin
+from collab.protocol import Y_WEBSOCKET, Dialect
 
 OUTBOX_LIMIT = 1 << 20  # bytes a peer may leave unread; beyond this a resync is cheaper
 LARGE_LIMIT = 16 << 20  # the same while large messages drain, each no more than the protocol allows
@@ -19,6 +21,7 @@ HOLD_BYTES = 4 << 20
 HOLD_SECONDS = 20.0
 WANTED_BYTES = 4 << 20
 WANTED_COUNT = 10_000  # acknowledgements asked for and not yet due
+WANTED_HIGH = 1_000  # of them, beyond which a client is not read until the commit
 
 _births = itertools.count()
 
@@ -26,7 +29,9 @@ _births = itertools.count()
 class Link(Protocol):
     """The way to a peer. Never waits, never raises: what cannot be sent is the link's to report."""
 
-    congested: bool  # the network takes less than it is given; only then is ``backlog`` worth asking
+    @property
+    def congested(self) -> bool:
+        """Whether the network takes less than it is given; only then is ``backlog`` worth asking."""
 
     def write(self, message: bytes) -> None:
         """Hand one message over, in order."""
@@ -55,6 +60,7 @@ class Held(NamedTuple):
     data: bytes
     origin: Origin
     missing: dict[int, int]
+    contested: bool  # it waits for a claim, not for clocks
 
 
 class Wanted(NamedTuple):
@@ -71,6 +77,9 @@ class Session:
 
     actor: Actor
     link: Link
+    writes: bool = True  # may change the document; whoever is here may read it and be seen
+    dialect: Dialect = Y_WEBSOCKET
+    denied: str = ""  # why an update of this session was not taken; from then on none is
     client: int | None = None  # the Yjs client id that is this connection's own
     live: bool = False  # has had its first answer, so it gets what is committed from now on
     closed: bool = False
@@ -78,7 +87,7 @@ class Session:
     received: int = 0  # updates received
     held: list[Held] = field(default_factory=list)
     held_bytes: int = 0
-    wanted: list[Wanted] = field(default_factory=list)
+    wanted: deque[Wanted] = field(default_factory=deque)
     wanted_bytes: int = 0
     allowed: int = OUTBOX_LIMIT  # bytes that may lie unread; more while one large message drains
     parts: list[bytes] = field(default_factory=list)  # of a large state on its way

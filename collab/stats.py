@@ -38,8 +38,8 @@ class Stats:
     rooms_failed: int = 0
     snapshots: int = 0
     snapshot_failures: int = 0
+    limited: Counter[str] = field(default_factory=Counter)  # times that a limit was met, by its name
     refused: Counter[str] = field(default_factory=Counter)  # frames refused, by error code
-    limited: Counter[str] = field(default_factory=Counter)  # times that a limit at the edge was reached
     commit_seconds: Histogram = field(default_factory=Histogram)
     fanout_seconds: Histogram = field(default_factory=Histogram)
     load_seconds: Histogram = field(default_factory=Histogram)

@@ -6,16 +6,18 @@ import base64
 import binascii
 import struct
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Select, false, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from collab.errors import DocumentDeleted, DocumentExists, DocumentNotFound, InvalidName, InvalidRequest
+from collab.rights import Role
 from storage.database import Database
-from storage.models import documents, storable, updates
+from storage.models import documents, links, members, openings, storable, updates
 
 MAX_LIMIT = 1000
 _KEYS = select(documents.c.key, documents.c.deleted_at)
@@ -49,8 +51,8 @@ class Documents:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, name: str, title: str) -> Document:
-        """Make an empty document.
+    async def create(self, name: str, title: str, owner: str) -> Document:
+        """Make an empty document that belongs to the actor ``owner``.
 
         Raises DocumentExists (also when it was deleted), InvalidName, InvalidRequest (text that cannot be
         stored), StorageUnavailable.
@@ -61,7 +63,7 @@ class Documents:
         now = _now()
 
         def work(connection: Connection) -> None:
-            connection.execute(insert(documents).values(name=name, title=title, epoch=1, created_at=now))
+            insert_document(connection, name, title, now, owner)
 
         try:
             await self._database.write(work)
@@ -82,7 +84,7 @@ class Documents:
         _check_title(title)
 
         def work(connection: Connection) -> Document:
-            key = _living(connection, name, _KEYS).key
+            key = living_key(connection, name)
             connection.execute(update(documents).where(documents.c.key == key).values(title=title))
             return _document(connection.execute(_described().where(documents.c.key == key)).one())
 
@@ -94,7 +96,7 @@ class Documents:
         now = _now()
 
         def work(connection: Connection) -> None:
-            key = _living(connection, name, _KEYS).key
+            key = living_key(connection, name)
             connection.execute(update(documents).where(documents.c.key == key).values(deleted_at=now))
 
         await self._database.write(work)
@@ -112,9 +114,19 @@ class Documents:
 
         await self._database.write(work)
 
-    async def list(self, limit: int, cursor: str | None = None, query: str | None = None) -> Page:
-        """Living documents, newest change first; with ``query`` those whose name or title contains it.
-        One that changes between two pages moves to the front and is not shown twice.
+    async def list(
+        self,
+        limit: int,
+        cursor: str | None = None,
+        query: str | None = None,
+        *,
+        person: str | None = None,
+        patterns: Collection[str] | None = None,
+    ) -> Page:
+        """Living documents, newest change first; with ``query`` those whose name or title contains it; with
+        ``person`` those shared with that actor, by membership or an opened link; with ``patterns`` those
+        that one of them matches (``collab.rights.matches``). One that changes between two pages moves to
+        the front and is not shown twice.
 
         Raises InvalidRequest (a cursor that is not ours, a limit outside 1..1000), StorageUnavailable.
         """
@@ -131,6 +143,10 @@ class Documents:
                     documents.c.title.icontains(query, autoescape=True),
                 )
             )
+        if person is not None:
+            found = found.where(documents.c.key.in_(_shared_with(person)))
+        if patterns is not None:
+            found = found.where(or_(false(), *(_matches(pattern) for pattern in patterns)))
         inner = found.subquery()
         page = select(inner.c.key, inner.c.changed)
         if cursor is not None:
@@ -149,6 +165,49 @@ class Documents:
             return Page([described[key] for key in keys], end)
 
         return await self._database.read(work)
+
+
+def insert_document(connection: Connection, name: str, title: str, created_at: int, owner: str) -> int:
+    """Make the row of a document and its first owner's; returns its key."""
+    made = connection.execute(
+        insert(documents)
+        .values(name=name, title=title, epoch=1, created_at=created_at)
+        .returning(documents.c.key)
+    )
+    key: int = made.scalar_one()
+    add_member(connection, key, owner, Role.OWNER, created_at)
+    return key
+
+
+def add_member(connection: Connection, document: int, person: str, role: Role, added_at: int) -> None:
+    connection.execute(
+        insert(members).values(document=document, person=person, role=int(role), added_at=added_at)
+    )
+
+
+def living_key(connection: Connection, name: str) -> int:
+    """The key of a document. Raises DocumentNotFound, DocumentDeleted."""
+    key: int = _living(connection, name, _KEYS).key
+    return key
+
+
+def _shared_with(person: str) -> Any:
+    through = (
+        select(links.c.document)
+        .join(openings, openings.c.link == links.c.key)
+        .where(
+            openings.c.person == person,
+            or_(links.c.expires_at.is_(None), links.c.expires_at > _now()),
+        )
+    )
+    return select(members.c.document).where(members.c.person == person).union(through)
+
+
+def _matches(pattern: str) -> Any:
+    if pattern.endswith("*"):
+        # Not LIKE: in SQLite it takes A for a.
+        return func.substr(documents.c.name, 1, len(pattern) - 1) == pattern[:-1]
+    return documents.c.name == pattern
 
 
 def _check_title(title: str) -> None:

@@ -19,7 +19,8 @@ from sqlalchemy import Connection, insert, select, update
 from collab.errors import CorruptLog, DocumentDeleted, InvalidName
 from collab.log import Actor, Batch, DocumentGone, Entry, Loaded, Log, Origin
 from storage.database import Database, FatalStorageError, fetch
-from storage.models import actors, documents, snapshot_checksum, snapshots, storable, update_checksum
+from storage.documents import insert_document
+from storage.models import actors, snapshot_checksum, snapshots, storable, update_checksum
 
 PAGE = 512  # rows a query: the event loop turns between two pages
 NAMES = 10_000  # names a query; both databases take about 32,000 parameters
@@ -116,7 +117,9 @@ class UpdateLog(Log):
                 document, epoch, entries = batch.document, batch.epoch, batch.entries
                 state = states.get(document)
                 if state is None and epoch == 1:
-                    state = _create(connection, document, entries[0].received)
+                    first = entries[0]
+                    key = insert_document(connection, document, "", first.received, first.actor.id)
+                    state = _Found(key, 1, None, 0)
                 if state is None or state.epoch != epoch or state.deleted_at is not None:
                     gone.append(document)
                     continue
@@ -301,15 +304,6 @@ def _actors_of(connection: Connection, keys: set[int]) -> dict[int, Actor]:
 
 
 # --- writing -----------------------------------------------------------------------------------------
-
-
-def _create(connection: Connection, document: str, created_at: int) -> _Found:
-    made = connection.execute(
-        insert(documents)
-        .values(name=document, title="", epoch=1, created_at=created_at)
-        .returning(documents.c.key)
-    )
-    return _Found(made.scalar_one(), 1, None, 0)
 
 
 def _compare(connection: Connection, document: str, key: int, entries: Sequence[Entry]) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 
 metadata = MetaData(
     naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
         "pk": "pk_%(table_name)s",
         "uq": "uq_%(table_name)s_%(column_0_name)s",
         "fk": "fk_%(table_name)s_%(column_0_name)s",
@@ -75,6 +76,42 @@ snapshots = Table(
     Column("made_at", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
     Column("checksum", Integer, nullable=False),
+)
+
+# Who may do what, apart from what a token says. A person is the id of an actor: it need not have written
+# anything, and may have no account here.
+members = Table(
+    "members",
+    metadata,
+    Column("document", ForeignKey("documents.key"), primary_key=True),
+    Column("person", Text, primary_key=True, index=True),
+    Column("role", SmallInteger, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+)
+
+# The secret of a link is shown once; its SHA-256 is kept.
+links = Table(
+    "links",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("document", ForeignKey("documents.key"), nullable=False, index=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("role", SmallInteger, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("password_hash", Text),
+    Column("expires_at", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+)
+
+# Who came through which link; gone with it.
+openings = Table(
+    "openings",
+    metadata,
+    Column("link", ForeignKey("links.key"), primary_key=True),
+    Column("person", Text, primary_key=True, index=True),
+    Column("opened_at", BigInteger, nullable=False),
 )
 
 _update_head = Struct("<6q").pack

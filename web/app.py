@@ -12,12 +12,15 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collab.hub import Hub, Limits
+from storage.access import Access
 from storage.database import Database
 from storage.documents import Documents
 from storage.log import UpdateLog
 from storage.migrations import migrate
-from web import documents, metrics, page, problem, websocket
-from web.settings import Settings
+from web import documents, metrics, page, problem, sharing, websocket
+from web.auth import Authenticator
+from web.connections import Connections
+from web.settings import Settings, secret_of
 
 
 class Collab:
@@ -28,19 +31,30 @@ class Collab:
     WebSockets need ``web.transport`` (see ``web.server``).
     """
 
-    def __init__(self, hub: Hub, documents: Documents) -> None:
+    def __init__(
+        self, hub: Hub, authenticator: Authenticator, connections: Connections, http: ASGIApp
+    ) -> None:
         self.hub = hub
-        self._http: ASGIApp = create_http(hub, documents)
+        self._authenticator = authenticator
+        self._connections = connections
+        self._http = http
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["path"] = scope["raw_path"].decode("ascii", "replace")
         if scope["type"] == "websocket":
-            await websocket.connect(self.hub, scope, receive, send)
+            await websocket.connect(self.hub, self._authenticator, self._connections, scope, receive, send)
         else:
             await self._http(scope, receive, send)
 
 
-def create_http(hub: Hub, documents_store: Documents) -> FastAPI:
+def create_http(
+    settings: Settings,
+    hub: Hub,
+    documents_store: Documents,
+    access: Access,
+    authenticator: Authenticator,
+    connections: Connections,
+) -> FastAPI:
     """The documents API, the page, and what operators ask."""
     app = FastAPI(
         title="Collab",
@@ -52,10 +66,15 @@ def create_http(hub: Hub, documents_store: Documents) -> FastAPI:
     )
     app.state.hub = hub
     app.state.documents = documents_store
+    app.state.settings = settings
+    app.state.access = access
+    app.state.authenticator = authenticator
+    app.state.connections = connections
     app.state.registry = metrics.registry(hub)
     problem.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     app.include_router(documents.router)
+    app.include_router(sharing.router)
     app.include_router(metrics.router)
     app.mount("/assets", page.Assets())
     app.include_router(page.router)
@@ -72,15 +91,24 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
     await migrate(settings.url)
     database = await Database.open(settings.url)
     try:
-        hub = Hub(
-            UpdateLog(database),
-            Limits(settings.idle_seconds, settings.memory_bytes, settings.commit_patience),
+        limits = Limits(
+            settings.idle_seconds,
+            settings.memory_bytes,
+            settings.commit_patience,
+            settings.document_bytes,
+            settings.awareness_bytes,
         )
+        hub, access = Hub(UpdateLog(database), limits), Access(database)
+        authenticator = Authenticator(settings, secret_of(settings), access, None)
+        connections = Connections(authenticator, hub, settings)
+        hub.created = connections.changed  # who made it owns it; others were let in while nobody did
+        http = create_http(settings, hub, Documents(database), access, authenticator, connections)
         async with asyncio.TaskGroup() as tasks:
             ready = asyncio.Event()
-            work = tasks.create_task(hub.run(ready))
+            work = [tasks.create_task(hub.run(ready)), tasks.create_task(connections.run())]
             await ready.wait()
-            yield Collab(hub, Documents(database))
-            work.cancel()
+            yield Collab(hub, authenticator, connections, http)
+            for task in work:
+                task.cancel()
     finally:
         await database.close()

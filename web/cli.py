@@ -1,4 +1,4 @@
-"""The command line: `collab serve`, `collab migrate`."""
+"""The command line: `collab serve`, `collab migrate`, `collab token`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from collab.errors import CollabError
+from collab.rights import Role
 from storage.migrations import migrate
+from web import auth
 from web import settings as settings_module
 from web.server import serve
 from web.settings import Settings
@@ -26,10 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings_module.add_flags(serving)
     migrating = commands.add_parser("migrate", help="Make or migrate the database, and stop.")
     settings_module.add_flags(migrating, "data", "database_url", "log_level")
+    _add_token(
+        commands.add_parser("token", help="Make a token, as the application that signs people in would.")
+    )
     parsed = parser.parse_args(arguments)
     try:
         settings = settings_module.read(vars(parsed))
-    except ValueError as error:
+        if parsed.command == "token":
+            print(_token(settings, parsed))
+            return 0
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -39,6 +47,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     commands_by_name = {"serve": serve, "migrate": _migrate}
     return _run(commands_by_name[parsed.command](settings))
+
+
+def _add_token(parser: argparse.ArgumentParser) -> None:
+    settings_module.add_flags(parser, "data", "secret", "audience", "issuer", "log_level")
+    parser.add_argument(
+        "subject", nargs="?", default="developer", help="Whose token it is; default developer."
+    )
+    parser.add_argument("--name", default="", help="The name that others see.")
+    parser.add_argument("--agent", action="store_true", help="It is a program's.")
+    parser.add_argument(
+        "--document",
+        action="append",
+        metavar="PATTERN=ROLE",
+        help="A right, such as 'notes/*=editor'; may be repeated. With none it has the person's own rights.",
+    )
+    parser.add_argument("--hours", type=float, default=24.0, help="How long it is valid; default 24.")
+    parser.add_argument(
+        "--operator", action="store_true", help="For the operator's routes, and nothing else."
+    )
+
+
+def _token(settings: Settings, parsed: argparse.Namespace) -> str:
+    secret = settings_module.secret_of(settings)
+    if parsed.operator:
+        return auth.issue_operator(secret, parsed.hours * 3600)
+    documents = None
+    if parsed.document is not None:
+        documents = {}
+        for right in parsed.document:
+            pattern, found, role = right.rpartition("=")
+            if not found or not pattern:
+                raise ValueError(f"--document must be like 'notes/*=editor', not {right!r}")
+            documents[pattern] = Role.of(role)
+    return auth.issue(
+        secret,
+        parsed.subject,
+        audience=settings.audience,
+        issuer=settings.issuer,
+        seconds=parsed.hours * 3600,
+        name=parsed.name,
+        kind="agent" if parsed.agent else "user",
+        documents=documents,
+    )
 
 
 async def _migrate(settings: Settings) -> None:

@@ -10,23 +10,36 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from collab.document import check_name, parse_name
+from collab.document import check_name
 from collab.errors import (
     DocumentDeleted,
     DocumentExists,
     DocumentNotFound,
+    Forbidden,
     InvalidName,
     InvalidRequest,
+    NotAuthenticated,
     StorageUnavailable,
 )
 from collab.hub import Hub
+from collab.rights import Role
+from storage.documents import Document as Stored
 from storage.documents import Documents
+from web.auth import Anyone, Authenticator, Editor, Owner, Reader, authenticator_of
 from web.problem import responses
 
 router = APIRouter(prefix="/api/documents", tags=["documents"])
 
 TITLE_LIMIT = 500  # characters
-MISSING = responses(InvalidName, DocumentNotFound, DocumentDeleted, InvalidRequest, StorageUnavailable)
+MISSING = responses(
+    InvalidName,
+    NotAuthenticated,
+    Forbidden,
+    DocumentNotFound,
+    DocumentDeleted,
+    InvalidRequest,
+    StorageUnavailable,
+)
 
 
 class Document(BaseModel):
@@ -37,6 +50,7 @@ class Document(BaseModel):
     name: str = Field(examples=["minutes/2026-11-23"])
     title: str = Field(examples=["Minutes of Monday"])
     head: int = Field(examples=[1024])
+    role: str = Field(default="", description="What you may do with it.", examples=["editor"])
     created_at: datetime
     updated_at: datetime
 
@@ -76,53 +90,71 @@ def hub_of(request: Request) -> Hub:
     return found
 
 
-def named(document: str) -> str:
-    """The name in the path, where slashes are written %2F."""
-    return parse_name(document)
-
-
 Store = Annotated[Documents, Depends(documents_of)]
 Rooms = Annotated[Hub, Depends(hub_of)]
-Name = Annotated[str, Depends(named)]
+Gate = Annotated[Authenticator, Depends(authenticator_of)]
+
+
+def shown(document: Stored, role: Role) -> Document:
+    return Document.model_validate(document).model_copy(update={"role": role.label})
 
 
 @router.get("", responses=responses(InvalidRequest, StorageUnavailable))
 async def list_documents(
+    identity: Anyone,
+    gate: Gate,
     documents: Store,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     cursor: str | None = None,
     q: Annotated[str | None, Query(max_length=200, description="Part of a name or title.")] = None,
 ) -> DocumentList:
-    page = await documents.list(limit, cursor, q)
+    """The documents that you may read because they are shared with you, or with everybody."""
+    everything = gate.sees_all(identity)
+    page = await documents.list(
+        limit,
+        cursor,
+        q,
+        person=None if everything or identity.rights is not None else identity.actor.id,
+        patterns=identity.rights,
+    )
     return DocumentList(documents=[Document.model_validate(d) for d in page.documents], next=page.cursor)
 
 
-@router.post("", status_code=201, responses=responses(InvalidName, DocumentExists, StorageUnavailable))
-async def create_document(new: NewDocument, documents: Store, response: Response) -> Document:
+@router.post(
+    "", status_code=201, responses=responses(InvalidName, DocumentExists, Forbidden, StorageUnavailable)
+)
+async def create_document(
+    new: NewDocument, identity: Anyone, gate: Gate, documents: Store, response: Response
+) -> Document:
+    """Make a document; it is yours."""
     name = secrets.token_urlsafe(9) if new.name is None else check_name(new.name)
-    made = await documents.create(name, new.title)
+    gate.check_may_create(identity, name)
+    made = await documents.create(name, new.title, identity.actor.id)
     response.headers["Location"] = f"/api/documents/{quote(name, safe='')}"
-    return Document.model_validate(made)
+    return shown(made, Role.OWNER)
 
 
 @router.get("/{document}", responses=MISSING)
-async def read_document(name: Name, documents: Store) -> Document:
-    return Document.model_validate(await documents.get(name))
+async def read_document(grant: Reader, documents: Store) -> Document:
+    return shown(await documents.get(grant.document), grant.role)
 
 
 @router.patch("/{document}", responses=MISSING)
-async def change_document(name: Name, change: Change, documents: Store) -> Document:
+async def change_document(grant: Editor, change: Change, documents: Store) -> Document:
+    """Editors may change the title; owners may bring a deleted document back."""
     if change.deleted is False:
-        await documents.undelete(name)
+        if grant.role < Role.OWNER:
+            raise Forbidden("only its owners may bring a document back")
+        await documents.undelete(grant.document)
     if change.title is not None:
-        return Document.model_validate(await documents.rename(name, change.title))
-    return Document.model_validate(await documents.get(name))
+        return shown(await documents.rename(grant.document, change.title), grant.role)
+    return shown(await documents.get(grant.document), grant.role)
 
 
 @router.delete("/{document}", status_code=204, responses=MISSING)
-async def delete_document(name: Name, documents: Store, hub: Rooms) -> None:
-    await documents.delete(name)
-    hub.forget(name)
+async def delete_document(grant: Owner, documents: Store, hub: Rooms) -> None:
+    await documents.delete(grant.document)
+    hub.forget(grant.document)
 
 
 @router.get(
@@ -139,12 +171,13 @@ async def delete_document(name: Name, documents: Store, hub: Rooms) -> None:
     },
 )
 async def read_content(
-    name: Name,
+    grant: Reader,
     documents: Store,
     hub: Rooms,
     request: Request,
     format: Literal["markdown", "yjs"] = "markdown",
 ) -> Response:
+    name = grant.document
     await documents.get(name)
     if format == "yjs":
         seq, body = await hub.state(name)

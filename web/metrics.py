@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from collab.hub import Hub
 from collab.stats import BOUNDS, Histogram
+from web.auth import LocalOrOperator, Public
 
 router = APIRouter(tags=["operations"])
 
@@ -67,7 +68,7 @@ class HubCollector(Collector):
         for code, count in stats.refused.items():
             refused.add_metric([code], count)
         yield refused
-        limited = CounterMetricFamily("collab_limited", "Times that a limit was reached", labels=["limit"])
+        limited = CounterMetricFamily("collab_limited", "Times that a limit was met", labels=["limit"])
         for limit, count in stats.limited.items():
             limited.add_metric([limit], count)
         yield limited
@@ -92,13 +93,13 @@ def registry(hub: Hub) -> CollectorRegistry:
     return made
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse, dependencies=[LocalOrOperator])
 async def metrics(request: Request) -> Response:
-    """Prometheus text format."""
+    """Prometheus text format, for this machine and for operators."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/healthz", response_class=PlainTextResponse)
+@router.get("/healthz", response_class=PlainTextResponse, dependencies=[Public])
 async def healthz() -> str:
     """200 while the process serves."""
     return "ok\n"
@@ -108,6 +109,7 @@ async def healthz() -> str:
     "/readyz",
     response_class=PlainTextResponse,
     responses={503: {"description": "Stopping, or the database does not answer."}},
+    dependencies=[Public],
 )
 async def readyz(request: Request) -> Response:
     """200 when new clients may come: the database answers and the server is not stopping."""

@@ -9,7 +9,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from web.auth import welcome
+from web.auth import Public, authenticator_of
 
 DIST = Path(__file__).parent / "editor" / "dist"
 
@@ -26,17 +26,20 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[Public])
 
 
 @router.get("/")
+@router.get("/s")  # a share link, in the fragment
+@router.get("/join")  # an invitation, in the fragment
+@router.get("/sign-in")
 @router.get("/d/{document:path}")
 async def page(request: Request) -> Response:
     index = DIST / "index.html"
     if not index.is_file():
         return PlainTextResponse("The page is not built. Run `make` in the source tree.\n", 503)
     response = FileResponse(index, headers={**HEADERS, "Cache-Control": "no-cache"})
-    welcome(request, response)
+    authenticator_of(request).welcome(request, response)
     return response
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from collab.errors import CollabError
+from collab.errors import CollabError, NotAuthenticated, RateLimited
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,11 @@ def install(app: FastAPI) -> None:
     async def known(_: Request, error: CollabError) -> JSONResponse:
         if error.status >= 500:
             _log.error("%s: %s", error.code, error)
-        headers = {"Retry-After": "1"} if error.status == 503 else None
+        headers = {"Retry-After": "1"} if error.status == 503 else {}
+        if isinstance(error, RateLimited):
+            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+        if isinstance(error, NotAuthenticated):
+            headers["WWW-Authenticate"] = "Bearer"
         return problem(error.status, error.code, str(error), headers)
 
     @app.exception_handler(RequestValidationError)

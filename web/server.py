@@ -16,6 +16,7 @@ import uvicorn
 
 from collab.hub import Hub
 from web.app import running
+from web.budget import Budgets
 from web.http import Http
 from web.settings import Settings
 from web.transport import Transport
@@ -66,10 +67,9 @@ class Server(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"Collab is at http://{shown}:{port} (Ctrl+C stops it)", flush=True)
-        if not ip_address(host).is_loopback:
-            print(
-                "Whoever can reach it can read and write every document: there is no sign-in yet.", flush=True
-            )
+        role = self._settings.guests_role
+        if role is not None and not ip_address(host).is_loopback:
+            print(f"Whoever can reach it is {role.label} of every document (--guests).", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in self.servers:
@@ -95,8 +95,9 @@ async def serve(settings: Settings) -> None:
             protocol.stall_seconds = settings.stall_seconds
         Http.body_bytes = settings.body_bytes
         Transport.message_bytes = settings.message_bytes
-        Transport.messages_per_second = settings.messages_per_second
-        Transport.bytes_per_second = settings.bytes_per_second
+        rates = settings.messages_per_second, settings.bytes_per_second, settings.cpu_share
+        Transport.messages_per_second, Transport.bytes_per_second, Transport.cpu_share = rates
+        Transport.actors = Budgets(*rates)
         Transport.unread_bytes = settings.unread_bytes
         Transport.compression = settings.compression
         options: dict[str, Any] = {

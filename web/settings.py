@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from math import inf
 from pathlib import Path
 from typing import Any, get_type_hints
+
+from collab.rights import Role
+
+SECRET_BYTES = 32
 
 
 def setting(default: Any, help: str, **options: Any) -> Any:
@@ -33,6 +39,9 @@ class Settings:
     bytes_per_second: float = setting(
         4.0 * (1 << 20), "The same in bytes. Who sends faster is read more slowly."
     )
+    cpu_share: float = setting(
+        0.05, "The same in work: the share of a processor that its messages may take; 20 s of it at once."
+    )
     unread_bytes: int = setting(
         128 << 20, "Memory for large messages that are incomplete or wait; beyond it senders get 1013."
     )
@@ -46,6 +55,37 @@ class Settings:
     trusted_proxies: str = setting(
         "", "Addresses or networks, with commas, whose X-Forwarded-For and -Proto are believed."
     )
+    secret: str = field(
+        default="",
+        repr=False,
+        metadata={
+            "help": "32 random bytes or more: signs tokens (HS256) of the application that shares it; "
+            "keys of cookies and invitations are derived from it. Needed on any address but loopback; there "
+            "one is made in DATA/secret. Give it as a variable: other users of the machine see flags."
+        },
+    )
+    public_url: str = setting("", "Where browsers reach this server, such as https://docs.example.org.")
+    guests: str = setting(
+        "auto",
+        "What visitors who have not signed in may do with any document: none, viewer, commenter, editor or "
+        "owner; auto is owner on loopback without a secret, else none.",
+    )
+    users: str = setting(
+        "none", "What everyone who has signed in may do with documents that nobody shared with them."
+    )
+    jwks: str = setting(
+        "", "File or URL of the public keys of tokens (RS256, ES256, EdDSA); HS256 is refused then."
+    )
+    audience: str = setting("collab", "The aud that tokens must have.")
+    issuer: str = setting("", "The iss that tokens must have, when given.")
+    document_bytes: int = setting(64 << 20, "Largest document as stored; a full one takes no more edits.")
+    awareness_bytes: int = setting(16 << 10, "Largest presence of one client; a larger one is not shown.")
+    connections_per_address: int = setting(256, "WebSockets from one address; 0 is no limit.")
+    connections_per_actor: int = setting(64, "WebSockets of one actor; 0 is no limit.")
+    rooms_per_minute: int = setting(
+        300, "Documents that one actor, or one address without a lasting identity, may open; 0 is no limit."
+    )
+    sign_in_seconds: float = setting(10.0, "How long a Hocuspocus socket may stay without a valid token.")
     idle_seconds: float = setting(30.0, "How long a room stays in memory after its last client has gone.")
     memory_bytes: int = setting(
         1 << 30, "Memory that open rooms may take, estimated; idle rooms go first, then joins wait."
@@ -56,6 +96,24 @@ class Settings:
     stall_seconds: float = setting(15.0, "Seconds a client may read nothing while it is being written to.")
     shutdown_seconds: float = setting(10.0, "Deadline for a clean stop after SIGTERM.")
     log_level: str = setting("info", "How much to log: debug, info, warning or error.")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def guests_role(self) -> Role | None:
+        if self.guests == "auto":
+            return Role.OWNER if self.is_loopback and not self.secret else None
+        return _role(self.guests)
+
+    @property
+    def users_role(self) -> Role | None:
+        return _role(self.users)
 
     @property
     def url(self) -> str:
@@ -101,6 +159,7 @@ def read(flags: Mapping[str, str | None], environment: Mapping[str, str] = os.en
             where = f"--{item.name.replace('_', '-')}" if flag is not None else variable
             raise ValueError(f"{where} must be {_described(kind)}, not {given!r}") from None
     settings = Settings(**values)
+    _check_rights(settings)
     if not 0 <= settings.port <= 65535:
         raise ValueError(f"--port must be between 0 and 65535, not {settings.port}")
     if settings.log_level not in LOG_LEVELS:
@@ -108,7 +167,7 @@ def read(flags: Mapping[str, str | None], environment: Mapping[str, str] = os.en
     for name in POSITIVE:
         if not getattr(settings, name) > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be more than 0")
-    for name in ("messages_per_second", "bytes_per_second"):
+    for name in ("messages_per_second", "bytes_per_second", "cpu_share"):
         if not 0 <= getattr(settings, name) < inf:
             raise ValueError(f"--{name.replace('_', '-')} must be 0 or more; 0 is no limit")
     if settings.unread_bytes < 2 * settings.message_bytes:
@@ -123,8 +182,56 @@ def read(flags: Mapping[str, str | None], environment: Mapping[str, str] = os.en
     return settings
 
 
+def secret_of(settings: Settings) -> str:
+    """The secret in force: the one that is set, else one of this data directory, made the first time.
+    Raises OSError, ValueError."""
+    if settings.secret:
+        return settings.secret
+    path = settings.data / "secret"
+    try:
+        found = path.read_text().strip()
+    except FileNotFoundError:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        found = secrets.token_hex(SECRET_BYTES)
+        # Whole or not at all: a half-written one would be kept for ever.
+        draft = path.with_name(f"secret.{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(found + "\n")
+        draft.replace(path)
+    if len(found) < SECRET_BYTES:
+        raise ValueError(f"{path} holds no secret of {SECRET_BYTES} bytes; delete it to have one made")
+    return found
+
+
+def _role(label: str) -> Role | None:
+    return None if label == "none" else Role.of(label)
+
+
+def _check_rights(settings: Settings) -> None:
+    if settings.secret and len(settings.secret.encode()) < SECRET_BYTES:
+        raise ValueError(
+            f"--secret must have at least {SECRET_BYTES} bytes; `openssl rand -hex 32` makes one"
+        )
+    if not settings.is_loopback and not settings.secret:
+        raise ValueError(
+            f"to listen on {settings.host} Collab needs a secret, so that nobody can forge who they are: set "
+            "COLLAB_SECRET (`openssl rand -hex 32` makes one), or listen on 127.0.0.1"
+        )
+    for name in ("guests", "users"):
+        try:
+            if getattr(settings, name) != "auto" or name == "users":
+                _role(getattr(settings, name))
+        except ValueError as error:
+            raise ValueError(f"--{name}: {error}, or none") from None
+    if settings.public_url and not re.fullmatch(r"https?://[^/?#]+/?", settings.public_url):
+        raise ValueError(f"--public-url must be like https://docs.example.org, not {settings.public_url!r}")
+
+
 LOG_LEVELS: Sequence[str] = ("debug", "info", "warning", "error")
 POSITIVE = (
+    "document_bytes",
+    "awareness_bytes",
+    "sign_in_seconds",
     "message_bytes",
     "body_bytes",
     "memory_bytes",

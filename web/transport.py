@@ -27,36 +27,38 @@ except ImportError:  # a platform without the compiled part
     from websockets.utils import apply_mask
 
 from collab.errors import CollabError, Overloaded, ProtocolError, TooLarge
-from web.budget import Budget
+from web.budget import Budget, Budgets
 from web.http import answer
 
-LARGE = 64 << 10  # bytes; a longer message is checked off the event loop, in pieces
+LARGE = 8 << 10  # bytes; a longer message is checked off the event loop, in pieces
+HUGE = 256 << 10  # bytes; a longer one does not keep shorter ones waiting
 CLOSE_SECONDS = 5.0  # for the peer to answer our close frame
 PROBE_SECONDS = 2.0  # for a peer whose client id is claimed by another connection to show life
 PING_BURST = 20  # pings read between two writes that went through
 FRAGMENTS = 1024  # frames that may make up one message
 TURN = 0.0005  # seconds of one peer's frames before others have their turn
-PORTION = 64  # frames between two looks at the budgets
+PORTION = 64  # frames between two looks at the budgets, or
 PORTION_BYTES = 64 << 10
+PORTION_SECONDS = 0.005
+SMALL = 512  # bytes read whose work is not worth the measuring
 WORTH_DEFLATING = 1 << 10  # bytes; below, the frame's header is most of what could be saved
 
 # Why a peer is not read, each a bit.
 UNATTACHED, ROOM, LARGE_MESSAGE, RATE, OTHERS, PINGS, GONE = (1 << bit for bit in range(7))
 
 
-@lru_cache(maxsize=1)  # the room gives the same bytes to every session in turn
-def framed(message: bytes) -> bytes:
-    """``message`` as one binary WebSocket frame."""
-    return _header(0x82, len(message)) + message
+@lru_cache(maxsize=4)  # the room gives the same bytes to every session in turn
+def framed(message: bytes, key: bytes) -> bytes:
+    """``message`` behind its routing key as one binary WebSocket frame."""
+    return _header(0x82, len(key) + len(message)) + key + message
 
 
-@lru_cache(maxsize=1)
-def deflated(message: bytes) -> bytes:
-    """The same, compressed by itself: any peer that takes compressed frames can read it."""
+@lru_cache(maxsize=4)
+def deflated(message: bytes, key: bytes) -> bytes:
+    """The same, compressed by itself: whoever takes compressed frames can read it."""
     encoder = zlib.compressobj(1, wbits=-15)
-    data = encoder.compress(message) + encoder.flush(zlib.Z_SYNC_FLUSH)
-    payload = data[:-4]  # RFC 7692, 7.2.1
-    return _header(0xC2, len(payload)) + payload
+    payload = encoder.compress(key + message) + encoder.flush(zlib.Z_SYNC_FLUSH)
+    return _header(0xC2, len(payload) - 4) + payload[:-4]  # RFC 7692, 7.2.1
 
 
 def _header(first: int, size: int) -> bytes:
@@ -96,16 +98,18 @@ class Transport(WebSocketsSansIOProtocol):
     stall_seconds = 15.0
     messages_per_second = 2000.0
     bytes_per_second = 4.0 * (1 << 20)
+    cpu_share = 0.05
+    actors = Budgets(0, 0, 0)
     unread_bytes = 128 << 20
     compression = False
     limited: ClassVar[Counter[str]] = Counter()
 
     # Of the process: who has more than a moment's work, who holds more than LARGE of what is not dealt
-    # with yet, longest first, and how much; and who deals with a large message.
+    # with yet, longest first, and how much; and who deals with a large message, and with a huge one.
     _turns: ClassVar[deque[Transport]] = deque()
     _holders: ClassVar[dict[Transport, None]] = {}
     _unread: ClassVar[int] = 0
-    _large_turn: ClassVar[asyncio.Lock] = asyncio.Lock()
+    _large_turns: ClassVar[tuple[asyncio.Lock, asyncio.Lock]] = (asyncio.Lock(), asyncio.Lock())
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -125,12 +129,14 @@ class Transport(WebSocketsSansIOProtocol):
         self._wanted = 0  # bytes that make its first frame whole, once the header says so
         self._large: bytes | None = None
         self._large_waiter: asyncio.Future[None] | None = None
-        self._has_large_turn = False
+        self._large_turn: asyncio.Lock | None = None
+        self._large_since = 0.0
         self._counted = 0  # bytes of ours in ``_unread``
         self._budgets: tuple[Budget, ...] = ()
         self._metered = False  # our own budget is among them: an idle socket needs none
         self._messages_left = PORTION
         self._bytes_left = PORTION_BYTES
+        self._seconds_left = PORTION_SECONDS
         self.congested = False
         self._deflates = False
         self._handshake_timer: asyncio.TimerHandle | None = None
@@ -147,9 +153,10 @@ class Transport(WebSocketsSansIOProtocol):
             self._receiver, self._drained = receiver, drained
             self._go(UNATTACHED)
 
-    def share(self, budget: Budget) -> None:
-        """Draw on ``budget`` too, with all others that do: those of the same actor, for example."""
-        if not self._held & GONE:
+    def belongs_to(self, actor: str) -> None:
+        """What is read from now on counts as ``actor``'s too, with that of all its other connections."""
+        budget = self.actors.of(actor, self.loop.time())
+        if budget not in self._budgets and not self._held & GONE:
             budget.connections += 1
             self._budgets += (budget,)
 
@@ -161,15 +168,16 @@ class Transport(WebSocketsSansIOProtocol):
         self.writable = cast(Any, _NOBODY)
 
     async def large_message(self) -> bytes | None:
-        """The next message longer than LARGE; reading stops until ``handled``. One is dealt with at a time
-        in this process, since each takes many times its size. None at the end."""
+        """The next message longer than LARGE; reading stops until ``handled``. In this process one is dealt
+        with at a time, and one huge one, since each takes many times its size. None at the end."""
         while not self._ended():
             if self._large is None:
                 self._large_waiter = self.loop.create_future()
                 await self._large_waiter
                 continue
-            await self._large_turn.acquire()
-            self._has_large_turn = True
+            turn = self._large_turns[len(self._large) > HUGE]
+            await turn.acquire()
+            self._large_turn, self._large_since = turn, perf_counter()
             if self._large is not None and not self._ended():
                 message, self._large = self._large, b""
                 return message
@@ -181,17 +189,20 @@ class Transport(WebSocketsSansIOProtocol):
         self._large = None
         self._pass_large_turn()
         self._count()
+        self._seconds_left -= perf_counter() - self._large_since
+        if self._seconds_left < 0:
+            self._pay()
         self._go(LARGE_MESSAGE)
 
     # --- Link
 
-    def write(self, message: bytes) -> None:
+    def write(self, message: bytes, key: bytes = b"") -> None:
         if self.close_sent or self.disconnected:
             return
         if self._deflates and len(message) >= WORTH_DEFLATING:
-            self.transport.write(min(deflated(message), framed(message), key=len))
+            self.transport.write(min(deflated(message, key), framed(message, key), key=len))
         else:
-            self.transport.write(framed(message))
+            self.transport.write(framed(message, key))
 
     def close(self, code: int, reason: str) -> None:
         if self.close_sent or self.disconnected or self.transport.is_closing():
@@ -295,7 +306,7 @@ class Transport(WebSocketsSansIOProtocol):
         whole frame at a time. Its parser is a generator with a dozen steps a frame, and nearly every
         frame is a keystroke. What cannot be taken now is kept for later."""
         at, end = 0, len(data)
-        began = 0.0
+        began = perf_counter() if end > SMALL else 0.0
         conn = self.conn
         self._wanted = 0
         self._taking = True
@@ -330,12 +341,14 @@ class Transport(WebSocketsSansIOProtocol):
             if at < end:
                 if self._held:
                     break
-                if not began:
-                    began = perf_counter()
-                elif perf_counter() - began > TURN:
+                if began and perf_counter() - began > TURN:
                     self._let_others()
                     break
         self._taking = False
+        if began:
+            self._seconds_left -= perf_counter() - began
+            if self._seconds_left < 0:
+                self._pay()
         if self._held & GONE:
             return
         if data is self._rest:
@@ -499,12 +512,14 @@ class Transport(WebSocketsSansIOProtocol):
     def _pay(self) -> None:
         """Take what was received since the last time from the budgets; stop reading while it is owed."""
         messages, size = PORTION - self._messages_left, PORTION_BYTES - self._bytes_left
-        self._messages_left, self._bytes_left = PORTION, PORTION_BYTES
+        seconds = PORTION_SECONDS - self._seconds_left
+        self._messages_left, self._bytes_left, self._seconds_left = PORTION, PORTION_BYTES, PORTION_SECONDS
         if not self._metered:
             self._metered = True
-            self._budgets = (Budget(self.messages_per_second, self.bytes_per_second), *self._budgets)
+            own = Budget(self.messages_per_second, self.bytes_per_second, self.cpu_share)
+            self._budgets = (own, *self._budgets)
         now = self.loop.time()
-        wait, limit = max(budget.spend(messages, size, now) for budget in self._budgets)
+        wait, limit = max(budget.spend(messages, size, seconds, now) for budget in self._budgets)
         if wait and not self._held & (RATE | GONE) and not self.close_sent:
             self.limited[limit] += 1
             self._stop(RATE)
@@ -540,6 +555,6 @@ class Transport(WebSocketsSansIOProtocol):
             self._large_waiter.set_result(None)
 
     def _pass_large_turn(self) -> None:
-        if self._has_large_turn:
-            self._has_large_turn = False
+        if self._large_turn is not None:
             self._large_turn.release()
+            self._large_turn = None

@@ -32,7 +32,7 @@ async def names(documents, **asked):
 
 async def test_a_new_document_is_empty(documents):
     before = datetime.now(UTC)
-    made = await documents.create("a/b é 😀", "Title 😀")
+    made = await documents.create("a/b é 😀", "Title 😀", "user:ada")
     assert (made.name, made.title, made.epoch, made.head) == ("a/b é 😀", "Title 😀", 1, 0)
     assert made.created_at == made.updated_at
     assert before - timedelta(milliseconds=1) <= made.created_at <= datetime.now(UTC)
@@ -40,20 +40,20 @@ async def test_a_new_document_is_empty(documents):
 
 
 async def test_a_name_is_given_once_even_after_a_deletion(documents):
-    await documents.create("doc", "One")
+    await documents.create("doc", "One", "user:ada")
     for _ in range(2):
         with pytest.raises(DocumentExists):
-            await documents.create("doc", "Two")
+            await documents.create("doc", "Two", "user:ada")
     await documents.delete("doc")
     with pytest.raises(DocumentExists):
-        await documents.create("doc", "Two")
-    await documents.create("Doc", "names know case")
+        await documents.create("doc", "Two", "user:ada")
+    await documents.create("Doc", "names know case", "user:ada")
     await documents.undelete("doc")
     assert (await documents.get("doc")).title == "One"
 
 
 async def test_head_and_time_follow_the_log(documents, updates):
-    made = await documents.create("doc", "")
+    made = await documents.create("doc", "", "user:ada")
     await edit(updates, "doc", 1, SOON)
     await edit(updates, "doc", 2, SOON + timedelta(microseconds=1))
     found = await documents.get("doc")
@@ -68,7 +68,7 @@ async def test_a_document_made_by_its_first_edit_has_no_title(documents, updates
 
 
 async def test_renaming_changes_the_title_only(documents, updates):
-    await documents.create("doc", "Old")
+    await documents.create("doc", "Old", "user:ada")
     await edit(updates, "doc", 1, SOON)
     renamed = await documents.rename("doc", "New")
     assert (renamed.name, renamed.title, renamed.head, renamed.updated_at) == ("doc", "New", 1, SOON)
@@ -76,7 +76,7 @@ async def test_renaming_changes_the_title_only(documents, updates):
 
 
 async def test_what_is_not_there_and_what_was_deleted_differ(documents):
-    await documents.create("doc", "")
+    await documents.create("doc", "", "user:ada")
     await documents.delete("doc")
     for name, error in (("doc", DocumentDeleted), ("never", DocumentNotFound)):
         for asked in (documents.get(name), documents.rename(name, "x"), documents.delete(name)):
@@ -91,7 +91,7 @@ async def test_what_is_not_there_and_what_was_deleted_differ(documents):
 
 async def test_the_list_shows_the_newest_change_first(documents, updates):
     for n in range(8):
-        await documents.create(f"doc {n}", "")
+        await documents.create(f"doc {n}", "", "user:ada")
     for seq, n in enumerate((3, 5, 0), 1):
         await edit(updates, f"doc {n}", 1, SOON + timedelta(seconds=seq))
     await documents.delete("doc 6")
@@ -118,9 +118,9 @@ async def test_a_page_is_not_disturbed_by_what_changes_meanwhile(documents, upda
 
 
 async def test_a_query_finds_names_and_titles_whatever_their_case(documents):
-    await documents.create("notes/ÄPFEL", "")
-    await documents.create("x", "Über 100% Äpfel_saft")
-    await documents.create("y", "Birnen")
+    await documents.create("notes/ÄPFEL", "", "user:ada")
+    await documents.create("x", "Über 100% Äpfel_saft", "user:ada")
+    await documents.create("y", "Birnen", "user:ada")
     assert await names(documents, query="äpfel") == ["x", "notes/ÄPFEL"]
     assert await names(documents, query="0% ä") == ["x"]
     assert await names(documents, query="%") == ["x"]
@@ -144,11 +144,11 @@ async def test_a_limit_out_of_bounds_is_refused(documents, limit):
 
 @pytest.mark.parametrize("strange", ["a\0b", "\ud800"])
 async def test_text_that_cannot_be_stored_is_refused(documents, strange):
-    await documents.create("doc", "")
+    await documents.create("doc", "", "user:ada")
     with pytest.raises(InvalidName):
-        await documents.create(strange, "")
+        await documents.create(strange, "", "user:ada")
     for asked in (
-        documents.create("x", strange),
+        documents.create("x", strange, "user:ada"),
         documents.rename("doc", strange),
         documents.list(5, query=strange),
     ):

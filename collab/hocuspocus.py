@@ -1,0 +1,73 @@
+"""The Hocuspocus protocol: the messages of ``collab.protocol`` behind a routing key, and those about them.
+
+Source: @hocuspocus/provider 4.8 and @hocuspocus/server 4.7. A frame is ``varString(routing key)
+varUint(type) body``; the key is a document name, perhaps with NUL and a session id after it, and what
+belongs to a key is answered under the very same bytes. Types 0 (sync), 1 (awareness) and 3 (query
+awareness) are y-websocket's, byte for byte; the others are here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from collab.errors import ProtocolError
+from collab.protocol import Dialect, read_var_bytes, read_var_uint, var_string
+
+SYNC, AWARENESS, AUTH, QUERY_AWARENESS, STATELESS, CLOSE = 0, 1, 2, 3, 5, 7
+ROOM_TYPES = frozenset((SYNC, AWARENESS, QUERY_AWARENESS))  # what a room takes as it is
+TOKEN, DENIED, AUTHENTICATED = 0, 1, 2  # kinds of auth message
+PING, PONG = b"\x09", b"\x0a"  # the only frames without a key
+
+SAVED, REFUSED = b"\x08\x01", b"\x08\x00"  # SyncStatus
+ASK_TOKEN = b"\x02\x00"
+
+HOCUSPOCUS = Dialect(saved=SAVED, denied=lambda reason: REFUSED)
+
+
+class Frame(NamedTuple):
+    """One message under its key. ``body`` begins with its type, as y-websocket's messages do."""
+
+    key: bytes  # as it came, its length included: what every answer begins with
+    kind: int
+    body: bytes
+
+
+def decode(data: bytes) -> Frame:
+    """Raises ProtocolError."""
+    _, at = read_var_bytes(data, 0)
+    kind, _ = read_var_uint(data, at)
+    return Frame(data[:at], kind, data[at:])
+
+
+def name_of(key: bytes) -> str:
+    """The document that a routing key names. Raises ProtocolError when it is not UTF-8."""
+    raw, _ = read_var_bytes(key, 0)
+    try:
+        return raw.partition(b"\0")[0].decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("the document name is not valid UTF-8") from None
+
+
+def decode_token(body: bytes) -> str | None:
+    """The token of an auth message, or None for an auth message of another kind. A version may follow,
+    from provider 4 on. Raises ProtocolError."""
+    kind, at = read_var_uint(body, 1)
+    if kind != TOKEN:
+        return None
+    raw, _ = read_var_bytes(body, at)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("the token is not valid UTF-8") from None
+
+
+def encode_authenticated(writes: bool) -> bytes:
+    return b"\x02\x02" + var_string("read-write" if writes else "readonly")
+
+
+def encode_denied(reason: str) -> bytes:
+    return b"\x02\x01" + var_string(reason)
+
+
+def encode_close(reason: str) -> bytes:
+    return b"\x07" + var_string(reason)

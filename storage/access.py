@@ -1,0 +1,320 @@
+"""Who may do what with a document: its members, and links that make whoever opens them one.
+
+Rights that a token carries are not here (``web.auth``), nor is who a person is: a person is an actor's id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from collab.errors import CollabError, InvalidRequest
+from collab.rights import Role, higher
+from storage.database import Database
+from storage.documents import add_member, living_key
+from storage.models import actors, documents, links, members, openings, storable
+
+PERSON_LIMIT = 300  # bytes of an actor's id
+LINKS_LIMIT = 200  # of one document
+MEMBERS_LIMIT = 1000
+LINK_PREFIX = "link_"  # of every link's secret, so that one can be told from other tokens
+
+
+class NoSuchGrant(CollabError):
+    """There is no such member or link (any more)."""
+
+    status = 404
+    code = "no-such-grant"
+    close_code = 4403
+
+
+class LastOwner(CollabError):
+    """A document keeps an owner: make somebody else one first."""
+
+    status = 409
+    code = "last-owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the tables say of one person and one document."""
+
+    exists: bool  # also true of a deleted one
+    role: Role | None
+    until: float | None  # seconds since the epoch: when to look again, since a link expires
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    person: str
+    name: str  # as last seen in the log; "" of one who has written nothing
+    role: Role
+    added_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """``expires_at`` and ``created_at`` are microseconds since the epoch."""
+
+    id: str
+    role: Role
+    label: str
+    password_hash: str | None
+    expires_at: int | None
+    created_at: int
+    created_by: str
+
+
+NOBODY = Standing(exists=False, role=None, until=None)
+_LINK = (
+    links.c.id,
+    links.c.role,
+    links.c.label,
+    links.c.password_hash,
+    links.c.expires_at,
+    links.c.created_at,
+    links.c.created_by,
+)
+
+
+class Access:
+    """Members and links of the documents of one database. Documents that are not there, or were deleted,
+    raise DocumentNotFound or DocumentDeleted; all raise StorageUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def standing(self, document: str, person: str, secret: str | None = None) -> Standing:
+        """The role of ``person`` on ``document``: as a member, by links opened before, and by the link whose
+        ``secret`` comes with the request (one without a password). Raises nothing for what is not there."""
+        if not storable(document) or not storable(person):
+            return NOBODY
+        now = _now()
+        opened = select(openings.c.link).where(openings.c.person == person)
+        shown = links.c.password_hash.is_(None) & (
+            links.c.digest == (b"" if secret is None else digest(secret))
+        )
+        through = or_(links.c.key.in_(opened), shown)
+
+        def work(connection: Connection) -> Standing:
+            key = connection.execute(select(documents.c.key).where(documents.c.name == document)).scalar()
+            if key is None:
+                return NOBODY
+            role = _role(
+                connection.execute(
+                    select(members.c.role).where(members.c.document == key, members.c.person == person)
+                ).scalar()
+            )
+            until = None
+            for given, expires in connection.execute(
+                select(links.c.role, links.c.expires_at).where(links.c.document == key, through)
+            ):
+                if expires is None or expires > now:
+                    role = higher(role, _role(given))
+                    if expires is not None:
+                        until = min(until or expires, expires)
+            return Standing(True, role, None if until is None else until / 1e6)
+
+        return await self._database.read(work)
+
+    # --- members
+
+    async def members(self, document: str) -> list[Member]:
+        """Owners first, then by id."""
+
+        def work(connection: Connection) -> list[Member]:
+            key = living_key(connection, document)
+            rows = connection.execute(
+                select(members.c.person, actors.c.name, members.c.role, members.c.added_at)
+                .outerjoin(actors, actors.c.id == members.c.person)
+                .where(members.c.document == key)
+                .order_by(members.c.role.desc(), members.c.person)
+            )
+            return [Member(row.person, row.name or "", Role(row.role), row.added_at) for row in rows]
+
+        return await self._database.read(work)
+
+    async def set_member(self, document: str, person: str, role: Role) -> None:
+        """Make ``person`` a member, or change the role. Raises LastOwner, InvalidRequest."""
+        _check_person(person)
+
+        def work(connection: Connection) -> None:
+            key = living_key(connection, document)
+            if role is not Role.OWNER:
+                _keep_an_owner(connection, key, person)
+            changed = connection.execute(
+                update(members)
+                .where(members.c.document == key, members.c.person == person)
+                .values(role=int(role))
+            )
+            if changed.rowcount:
+                return
+            count = connection.execute(select(members.c.person).where(members.c.document == key)).all()
+            if len(count) >= MEMBERS_LIMIT:
+                raise InvalidRequest(f"a document may have {MEMBERS_LIMIT} members; use a link")
+            add_member(connection, key, person, role, _now())
+
+        await self._database.write(work)
+
+    async def remove_member(self, document: str, person: str) -> None:
+        """Raises NoSuchGrant, LastOwner."""
+
+        def work(connection: Connection) -> None:
+            key = living_key(connection, document)
+            _keep_an_owner(connection, key, person)
+            mine = (members.c.document == key) & (members.c.person == person)
+            if not connection.execute(delete(members).where(mine)).rowcount:
+                raise NoSuchGrant(f"{person!r} is not a member of {document!r}")
+
+        await self._database.write(work)
+
+    # --- links
+
+    async def links(self, document: str) -> list[Link]:
+        """The newest first; expired ones too, until they are revoked."""
+
+        def work(connection: Connection) -> list[Link]:
+            key = living_key(connection, document)
+            rows = connection.execute(
+                select(*_LINK).where(links.c.document == key).order_by(links.c.key.desc())
+            )
+            return [_link(row) for row in rows]
+
+        return await self._database.read(work)
+
+    async def create_link(
+        self,
+        document: str,
+        role: Role,
+        created_by: str,
+        *,
+        label: str = "",
+        password_hash: str | None = None,
+        expires_at: int | None = None,
+    ) -> tuple[Link, str]:
+        """A new link and its secret, which is kept nowhere. Raises InvalidRequest."""
+        if not storable(label):
+            raise InvalidRequest("a label must be UTF-8 without NUL")
+        if expires_at is not None and expires_at <= _now():
+            raise InvalidRequest("a link must expire in the future")
+        secret = LINK_PREFIX + secrets.token_urlsafe(24)
+        made = Link(secrets.token_hex(8), role, label, password_hash, expires_at, _now(), created_by)
+
+        def work(connection: Connection) -> None:
+            key = living_key(connection, document)
+            count = connection.execute(select(links.c.key).where(links.c.document == key)).all()
+            if len(count) >= LINKS_LIMIT:
+                raise InvalidRequest(f"a document may have {LINKS_LIMIT} links; revoke one first")
+            connection.execute(
+                insert(links).values(
+                    document=key,
+                    id=made.id,
+                    digest=digest(secret),
+                    role=int(role),
+                    label=label,
+                    password_hash=password_hash,
+                    expires_at=expires_at,
+                    created_at=made.created_at,
+                    created_by=created_by,
+                )
+            )
+
+        await self._database.write(work)
+        return made, secret
+
+    async def revoke_link(self, document: str, id: str) -> None:
+        """End the link and the rights of all who came through it. Raises NoSuchGrant."""
+
+        def work(connection: Connection) -> None:
+            key = living_key(connection, document)
+            link = connection.execute(
+                select(links.c.key).where(links.c.document == key, links.c.id == id)
+            ).scalar()
+            if link is None:
+                raise NoSuchGrant(f"{document!r} has no link {id!r}")
+            connection.execute(delete(openings).where(openings.c.link == link))
+            connection.execute(delete(links).where(links.c.key == link))
+
+        await self._database.write(work)
+
+    async def find_link(self, secret: str) -> tuple[str, Link]:
+        """The document and the link of a secret. Raises NoSuchGrant when it was revoked, has expired, or its
+        document is gone."""
+        wanted = select(documents.c.name, *_LINK).join(documents, documents.c.key == links.c.document)
+        wanted = wanted.where(links.c.digest == digest(secret), documents.c.deleted_at.is_(None))
+
+        def work(connection: Connection) -> Any:
+            return connection.execute(wanted).one_or_none()
+
+        row = await self._database.read(work)
+        if row is None or (row.expires_at is not None and row.expires_at <= _now()):
+            raise NoSuchGrant("this link was revoked or has expired; ask for a new one")
+        return row.name, _link(row)
+
+    async def open_link(self, id: str, person: str) -> None:
+        """Give ``person`` the link's role for as long as the link lives. Idempotent. Raises NoSuchGrant."""
+        _check_person(person)
+        now = _now()
+
+        def work(connection: Connection) -> None:
+            key = connection.execute(select(links.c.key).where(links.c.id == id)).scalar()
+            if key is None:
+                raise NoSuchGrant("this link was revoked; ask for a new one")
+            there = connection.execute(
+                select(openings.c.link).where(openings.c.link == key, openings.c.person == person)
+            ).scalar()
+            if there is None:
+                connection.execute(insert(openings).values(link=key, person=person, opened_at=now))
+
+        try:
+            await self._database.write(work)
+        except IntegrityError:
+            raise NoSuchGrant("this link was revoked; ask for a new one") from None
+
+
+def digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode(errors="replace")).digest()
+
+
+def _keep_an_owner(connection: Connection, document: int, person: str) -> None:
+    owners: Sequence[str] = (
+        connection.execute(
+            select(members.c.person).where(members.c.document == document, members.c.role == int(Role.OWNER))
+        )
+        .scalars()
+        .all()
+    )
+    if list(owners) == [person]:
+        raise LastOwner(f"{person!r} is the only owner; make somebody else one first")
+
+
+def _check_person(person: str) -> None:
+    if not person or not storable(person) or len(person.encode()) > PERSON_LIMIT:
+        raise InvalidRequest(f"a person is named by 1 to {PERSON_LIMIT} bytes of UTF-8 without NUL")
+
+
+def _role(number: int | None) -> Role | None:
+    return None if number is None else Role(number)
+
+
+def _link(row: Any) -> Link:
+    return Link(
+        row.id,
+        Role(row.role),
+        row.label,
+        row.password_hash,
+        row.expires_at,
+        row.created_at,
+        row.created_by,
+    )
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

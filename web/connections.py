@@ -1,0 +1,216 @@
+"""Who is connected: let in with a right, counted against the limits, found again when the right changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from collab.errors import CollabError, Forbidden, NotAuthenticated, RateLimited, RightsChanged
+from collab.hub import Hub
+from collab.protocol import Dialect
+from collab.rights import Role
+from collab.session import Link, Session
+from web.auth import Authenticator, Grant, Identity
+from web.settings import Settings
+
+REFRESH_SECONDS = 30.0  # before its token expires, a client that can be asked for a new one is
+MINUTE = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Connection:
+    """One session, and the grant that it was let in with."""
+
+    session: Session
+    grant: Grant
+    renew: Callable[[], None] | None  # asks the client for a new token, where its protocol can
+    timer: asyncio.TimerHandle | None = None
+
+
+class Connections:
+    """All sessions of this process, by document and by actor. ``run`` must be running for changed rights to
+    be felt."""
+
+    def __init__(self, authenticator: Authenticator, hub: Hub, settings: Settings) -> None:
+        self._authenticator = authenticator
+        self._hub = hub
+        self._per_address, self._per_actor = settings.connections_per_address, settings.connections_per_actor
+        self._per_minute = settings.rooms_per_minute
+        self.sign_in_seconds = settings.sign_in_seconds
+        self._addresses: Counter[str] = Counter()  # sockets
+        self._by_actor: defaultdict[str, set[Connection]] = defaultdict(set)
+        self._by_document: defaultdict[str, set[Connection]] = defaultdict(set)
+        self._opened: Counter[str] = Counter()  # documents by who opened them, in this minute
+        self._minute = 0.0
+        self._stale: set[Connection] = set()
+        self._work = asyncio.Event()
+        self._revision = 0  # moves when a right may have changed
+
+    # --- letting in
+
+    @contextmanager
+    def socket(self, address: str) -> Iterator[None]:
+        """Count a socket. Raises RateLimited."""
+        if 0 < self._per_address <= self._addresses[address]:
+            raise self._limited("connections-per-address", "too many connections from this address")
+        self._addresses[address] += 1
+        try:
+            yield
+        finally:
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
+
+    @asynccontextmanager
+    async def enter(
+        self,
+        identity: Identity,
+        document: str,
+        address: str,
+        link: Link,
+        dialect: Dialect,
+        renew: Callable[[], None] | None = None,
+    ) -> AsyncIterator[Connection]:
+        """A session of ``identity`` in ``document``, with the rights it has.
+
+        Raises Forbidden, NotAuthenticated (nobody is known, and some might be let in), RateLimited,
+        StorageUnavailable.
+        """
+        actor = identity.actor
+        if 0 < self._per_actor <= len(self._by_actor.get(actor.id, ())):
+            raise self._limited("connections-per-actor", "you have too many documents open")
+        if document not in self._hub.rooms:
+            self._open(actor.id if identity.lasting else address)
+        while True:
+            revision = self._revision
+            grant = await self._authenticator.grant(identity, document)
+            if revision == self._revision:
+                break  # else a right has changed while it was looked up
+        if grant is None:
+            if identity.signed_in or identity.lasting or identity.link:
+                raise Forbidden("this document is not shared with you")
+            raise NotAuthenticated("this document is open to those who sign in; bring a token")
+        session = Session(actor, link, writes=grant.role >= Role.EDITOR, dialect=dialect)
+        connection = Connection(session, grant, renew)
+        self._by_actor[actor.id].add(connection)
+        self._by_document[document].add(connection)
+        self._schedule(connection)
+        try:
+            yield connection
+        finally:
+            if connection.timer is not None:
+                connection.timer.cancel()
+            self._stale.discard(connection)
+            _forget(self._by_actor, actor.id, connection)
+            _forget(self._by_document, document, connection)
+
+    def _open(self, who: str) -> None:
+        now = time.monotonic()
+        if now - self._minute >= MINUTE:
+            self._opened.clear()
+            self._minute = now
+        if 0 < self._per_minute <= self._opened[who]:
+            wait = self._minute + MINUTE - now
+            raise self._limited("rooms-per-minute", "too many documents opened in a minute", wait)
+        self._opened[who] += 1
+
+    def _limited(self, limit: str, what: str, retry_after: float = 1.0) -> RateLimited:
+        self._hub.stats.limited[limit] += 1
+        return RateLimited(f"{what}; try again later", retry_after)
+
+    # --- rights that change
+
+    def changed(self, document: str) -> None:
+        """Rights on ``document`` may have changed: look again at everyone who is in it."""
+        self._look_at(self._by_document.get(document, ()))
+
+    def dismiss(self, actor_id: str) -> None:
+        """Send away every session of an actor who is not known any more."""
+        for connection in tuple(self._by_actor.get(actor_id, ())):
+            connection.session.end(NotAuthenticated("this account was closed"))
+
+    def renewed(self, connection: Connection, identity: Identity) -> None:
+        """The client brought a new token. Raises Forbidden when it is somebody else's."""
+        if identity.actor.id != connection.grant.identity.actor.id:
+            raise Forbidden("the new token is somebody else's; reconnect with it")
+        connection.session.actor = identity.actor
+        connection.grant = Grant(identity, connection.grant.document, connection.grant.role)
+        self._look_at((connection,))
+
+    def _look_at(self, connections: Iterable[Connection]) -> None:
+        self._revision += 1
+        self._stale.update(connections)
+        self._work.set()
+
+    async def run(self) -> None:
+        """Look again at those whose rights may have changed, until cancelled."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            stale, self._stale = self._stale, set()
+            for connection in stale:
+                if connection.session.closed:
+                    continue
+                try:
+                    await self._review(connection)
+                except CollabError as error:  # not known is not allowed
+                    connection.session.end(error)
+                except Exception:
+                    _log.exception("the rights of %s cannot be read", connection.session.actor.id)
+                    connection.session.end(RightsChanged("what you may do cannot be found out; reconnect"))
+
+    async def _review(self, connection: Connection) -> None:
+        before = connection.grant
+        after = await self._authenticator.grant(before.identity, before.document)
+        if after is None:
+            connection.session.end(Forbidden("this document is not shared with you any more"))
+        elif after.role != before.role:
+            connection.session.end(RightsChanged(f"you are now {after.role.label} here; reconnect"))
+        else:
+            connection.grant = after
+            self._schedule(connection)
+
+    def _schedule(self, connection: Connection) -> None:
+        """Wake up when the grant has to be looked at: a token runs out, a link expires."""
+        if connection.timer is not None:
+            connection.timer.cancel()
+            connection.timer = None
+        expires, until = connection.grant.identity.expires, connection.grant.until
+        due = [moment for moment in (expires, until) if moment is not None]
+        if connection.renew is not None and expires is not None:
+            left = expires - time.time()
+            due.append(expires - min(REFRESH_SECONDS, left / 2))
+        if due:
+            wait = max(0.0, min(due) - time.time())
+            self._wake_after(connection, min(wait, 24 * 3600.0))
+
+    def _wake_after(self, connection: Connection, seconds: float) -> None:
+        connection.timer = asyncio.get_running_loop().call_later(seconds, partial(self._wake, connection))
+
+    def _wake(self, connection: Connection) -> None:
+        connection.timer = None
+        now = time.time()
+        expires, until = connection.grant.identity.expires, connection.grant.until
+        if expires is not None and now >= expires:
+            connection.session.end(NotAuthenticated("your token has expired; reconnect with a new one"))
+        elif until is not None and now >= until:
+            self._look_at((connection,))
+        elif connection.renew is not None and expires is not None and expires - now <= REFRESH_SECONDS:
+            connection.renew()
+            self._wake_after(connection, expires - now)  # the answer comes, or the end
+        else:
+            self._schedule(connection)
+
+
+def _forget(index: defaultdict[str, set[Connection]], key: str, connection: Connection) -> None:
+    index[key].discard(connection)
+    if not index[key]:
+        del index[key]

@@ -1,0 +1,333 @@
+"""A Hocuspocus socket: several documents on one WebSocket, each with a token and a session of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from starlette.requests import HTTPConnection
+
+from collab import hocuspocus
+from collab.document import check_name
+from collab.errors import (
+    CollabError,
+    CorruptLog,
+    DocumentDeleted,
+    Forbidden,
+    InvalidName,
+    NotAuthenticated,
+    Overloaded,
+    ProtocolError,
+)
+from collab.hocuspocus import HOCUSPOCUS, PING, PONG, Frame
+from collab.hub import Hub
+from collab.room import Room
+from collab.session import Session
+from web.auth import Authenticator
+from web.connections import Connections
+from web.transport import LARGE, Transport
+
+CHANNELS = 100  # documents on one socket, those without a valid token included
+QUEUE_COUNT, QUEUE_BYTES = 1000, 1 << 20  # what one socket sends to documents that are not open yet
+STATELESS_BYTES = 64 << 10
+STEP1 = b"\x00\x00"  # type and step
+DENIED_SECONDS = 60.0  # a socket whose tokens were all refused may stay to try others
+
+# What ends one document of a socket; anything else ends the socket, so that its clients come back.
+DENIALS = (NotAuthenticated, Forbidden, InvalidName, DocumentDeleted, CorruptLog)
+
+
+class Channel:
+    """One document of a socket, under its routing key: the ``Link`` of a session."""
+
+    def __init__(self, socket: Socket, key: bytes) -> None:
+        self.key = key
+        self.room: Room | None = None  # once it has had what was queued
+        self.session: Session | None = None
+        self.queue: deque[Frame] = deque()
+        self.token: str | None = None  # the latest that was not looked at
+        self.woken = asyncio.Event()  # there is a token, or the client has left
+        self.left = False
+        self.task: asyncio.Task[None] | None = None
+        self._socket = socket
+
+    @property
+    def congested(self) -> bool:
+        return self._socket.link.congested
+
+    def write(self, message: bytes) -> None:
+        if not self.left:
+            self._socket.link.write(message, self.key)
+
+    def close(self, code: int, reason: str) -> None:
+        # Never this document alone: a client that is told so does not come back for it.
+        self._socket.link.close(code, reason)
+
+    def backlog(self) -> int:
+        return self._socket.link.backlog()
+
+    def pause(self) -> None:
+        self._socket.pause(self)
+
+    def resume(self) -> None:
+        self._socket.resume(self)
+
+    def probe(self) -> None:
+        self._socket.link.probe()
+
+    def ask_token(self) -> None:
+        self.write(hocuspocus.ASK_TOKEN)
+
+
+class Socket:
+    """Gives what arrives on one WebSocket to the documents that it is for."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        authenticator: Authenticator,
+        connections: Connections,
+        link: Transport,
+        request: HTTPConnection,
+        address: str,
+    ) -> None:
+        self.link = link
+        self._hub = hub
+        self._authenticator = authenticator
+        self._connections = connections
+        self._request = request
+        self._address = address
+        self._channels: dict[bytes, Channel] = {}
+        self._paused: set[Channel] = set()
+        self._queued = [0, 0]  # frames, bytes
+        self._tasks: asyncio.TaskGroup
+        self._deadline: asyncio.TimerHandle | None = None
+
+    async def serve(self, sign_in_seconds: float) -> None:
+        """Until the connection ends."""
+        self._give_until(sign_in_seconds)
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self.link.attach(self.receive, self.drained)
+                while (data := await self.link.large_message()) is not None:
+                    await self._receive_large(data)
+                    self.link.handled()
+                for channel in self._channels.values():
+                    if channel.task is not None:
+                        channel.task.cancel()
+        finally:
+            if self._deadline is not None:
+                self._deadline.cancel()
+
+    def _give_until(self, seconds: float | None) -> None:
+        """From now on the socket has so long to open a document; None: it has one."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if seconds is not None:
+            self._deadline = asyncio.get_running_loop().call_later(seconds, self._late)
+
+    def _late(self) -> None:
+        self._refuse(NotAuthenticated("no valid token came in time; reconnect with one"))
+
+    def pause(self, channel: Channel) -> None:
+        self._paused.add(channel)
+        self.link.pause()
+
+    def resume(self, channel: Channel) -> None:
+        if channel in self._paused:
+            self._paused.discard(channel)
+            if not self._paused:
+                self.link.resume()
+
+    def drained(self) -> None:
+        for channel in tuple(self._channels.values()):
+            if channel.room is not None and channel.session is not None:
+                channel.room.drained(channel.session)
+
+    # --- frames
+
+    def receive(self, data: bytes) -> None:
+        """Take one frame of at most LARGE bytes."""
+        try:
+            if len(data) == 1:
+                self._take_heartbeat(data)
+                return
+            frame = hocuspocus.decode(data)
+            channel = self._channels.get(frame.key)
+            if channel is None or channel.room is None:
+                self._take_early(frame, channel)
+            else:
+                self._take(frame, channel, channel.room)
+        except CollabError as error:
+            self._refuse(error)
+
+    async def _receive_large(self, data: bytes) -> None:
+        try:
+            frame = hocuspocus.decode(data)
+            channel = self._channels.get(frame.key)
+            if channel is None or channel.room is None:
+                self._take_early(frame, channel)
+            else:
+                await self._take_large(frame, channel, channel.room)
+        except CollabError as error:
+            self._refuse(error)
+
+    def _take_heartbeat(self, data: bytes) -> None:
+        if data == PING:
+            self.link.write(PONG)
+        elif data != PONG:
+            raise ProtocolError("a frame of one byte is a ping (9) or a pong (10)")
+
+    def _take(self, frame: Frame, channel: Channel, room: Room) -> None:
+        """Take a frame for an open document. Kinds that are not known are passed over, as Hocuspocus does."""
+        session = channel.session
+        assert session is not None
+        if frame.kind in hocuspocus.ROOM_TYPES:
+            self._hub.receive(room, session, frame.body)
+        elif frame.kind == hocuspocus.STATELESS:
+            if len(frame.body) > STATELESS_BYTES:
+                raise ProtocolError(f"a stateless message has at most {STATELESS_BYTES} bytes")
+            if session.writes and not session.closed:
+                room.relay(session, frame.body)
+        elif frame.kind == hocuspocus.AUTH:
+            self._take_token(hocuspocus.decode_token(frame.body), channel)
+        elif frame.kind == hocuspocus.CLOSE:
+            self._leave(channel)
+
+    async def _take_large(self, frame: Frame, channel: Channel, room: Room) -> None:
+        if frame.kind in hocuspocus.ROOM_TYPES and len(frame.body) > LARGE:
+            assert channel.session is not None
+            await self._hub.receive_large(room, channel.session, frame.body)
+        else:
+            self._take(frame, channel, room)
+
+    def _take_early(self, frame: Frame, channel: Channel | None) -> None:
+        """Take a frame for a document that is not open: a token opens it, other frames wait for that."""
+        if channel is None:
+            if len(self._channels) >= CHANNELS:
+                raise Overloaded(f"a socket carries at most {CHANNELS} documents; open another")
+            channel = self._channels[frame.key] = Channel(self, frame.key)
+            if frame.kind == hocuspocus.SYNC:  # providers up to 2.x send no token when they have none
+                self._take_token("", channel)
+        if frame.kind == hocuspocus.AUTH:
+            self._take_token(hocuspocus.decode_token(frame.body), channel)
+        elif frame.kind == hocuspocus.CLOSE:
+            self._leave(channel)
+        elif frame.kind in hocuspocus.ROOM_TYPES or frame.kind == hocuspocus.STATELESS:
+            self._enqueue(frame, channel)
+
+    def _take_token(self, token: str | None, channel: Channel) -> None:
+        if token is None:
+            return
+        channel.token = token
+        channel.woken.set()
+        if channel.task is None:
+            channel.task = self._tasks.create_task(self._open(channel))
+
+    def _enqueue(self, frame: Frame, channel: Channel) -> None:
+        if channel.task is None and not self._keeps(frame, channel):
+            return
+        channel.queue.append(frame)
+        self._queued[0] += 1
+        self._queued[1] += len(frame.body)
+        if self._queued[0] > QUEUE_COUNT or self._queued[1] > QUEUE_BYTES:
+            if channel.task is None:
+                raise NotAuthenticated("too much was sent before a valid token")
+            self.pause(channel)  # it is being opened: read on then
+
+    def _keeps(self, frame: Frame, channel: Channel) -> bool:
+        """While there is no valid token, only the last step 1 and the last presence wait for one: the edits
+        come with the answer to our step 1."""
+        essential = frame.kind == hocuspocus.AWARENESS or frame.body.startswith(STEP1)
+        if not essential or len(frame.body) > LARGE:
+            return False
+        for waiting in channel.queue:
+            if waiting.kind == frame.kind:
+                channel.queue.remove(waiting)
+                self._queued[0] -= 1
+                self._queued[1] -= len(waiting.body)
+                break
+        return True
+
+    def _dequeue(self, channel: Channel) -> Frame:
+        frame = channel.queue.popleft()
+        self._queued[0] -= 1
+        self._queued[1] -= len(frame.body)
+        return frame
+
+    def _refuse(self, error: CollabError) -> None:
+        self._hub.stats.refused[error.code] += 1
+        self.link.close(error.close_code, str(error))
+
+    # --- a document's life on the socket
+
+    async def _open(self, channel: Channel) -> None:
+        """Open the document with the channel's token, serve it until its client leaves."""
+        opened = False
+        try:
+            name = check_name(hocuspocus.name_of(channel.key))
+            identity = await self._authenticator.identify(self._request, self._token(channel))
+            self.link.belongs_to(identity.actor.id if identity.lasting else self._address)
+            async with self._connections.enter(
+                identity, name, self._address, channel, HOCUSPOCUS, channel.ask_token
+            ) as connection:
+                # Loaded before the client hears that it may come: a failure is no denial.
+                await self._hub.open(name)
+                session = channel.session = connection.session
+                channel.write(hocuspocus.encode_authenticated(session.writes))
+                async with self._hub.join(name, session) as room:
+                    opened = True
+                    self._give_until(None)
+                    while channel.queue:
+                        await self._take_large(self._dequeue(channel), channel, room)
+                    channel.room = room
+                    self.resume(channel)
+                    while not channel.left:
+                        await channel.woken.wait()
+                        channel.woken.clear()
+                        if channel.token is not None:
+                            token = self._token(channel)
+                            identity = await self._authenticator.identify(self._request, token)
+                            self._connections.renewed(connection, identity)
+        except DENIALS as error:
+            if opened:
+                self._refuse(error)
+            else:
+                self._deny(channel, error)
+        except CollabError as error:
+            self._refuse(error)
+        finally:
+            channel.room = channel.session = channel.task = None
+            self.resume(channel)
+
+    def _token(self, channel: Channel) -> str | None:
+        token, channel.token = channel.token, None
+        return token
+
+    def _deny(self, channel: Channel, error: CollabError) -> None:
+        """The client may try again with another token on this socket."""
+        channel.task = None
+        waiting = [self._dequeue(channel) for _ in range(len(channel.queue))]
+        for frame in waiting:
+            self._enqueue(frame, channel)
+        self._hub.stats.refused[error.code] += 1
+        channel.write(hocuspocus.encode_denied(f"{error.code}: {error}"))
+        if all(other.room is None for other in self._channels.values()):
+            self._give_until(DENIED_SECONDS)
+
+    def _leave(self, channel: Channel) -> None:
+        """The client is done with this document; the socket stays."""
+        if self._channels.get(channel.key) is channel:
+            del self._channels[channel.key]
+        while channel.queue:
+            self._dequeue(channel)
+        if channel.room is not None and channel.session is not None:
+            channel.room.leave(channel.session)
+        channel.write(hocuspocus.encode_close("provider_initiated"))
+        channel.left = True
+        channel.woken.set()
+        if channel.room is None and channel.task is not None:
+            channel.task.cancel()  # it was being opened
+        if not self._channels:
+            self._give_until(DENIED_SECONDS)

@@ -1,0 +1,71 @@
+"""The public keys of a host application's tokens: a JWKS from a file or a URL (RFC 7517)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.request
+from pathlib import Path
+
+import jwt
+
+from collab.errors import NotAuthenticated, StorageUnavailable
+
+FRESH_SECONDS = 300.0  # a key that was withdrawn is trusted no longer than this
+RETRY_SECONDS = 10.0  # between looks for a key that is not known: anybody can ask for one
+TIMEOUT = 5.0
+SIZE_LIMIT = 1 << 20
+
+
+class KeySet:
+    """Keys by their id, looked up anew now and then and when a token names one that is not known."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._read_at = self._tried_at = -FRESH_SECONDS
+        self._lock = asyncio.Lock()
+
+    async def find(self, token: str) -> jwt.PyJWK:
+        """The key that signed ``token``, as its header says. Raises NotAuthenticated, StorageUnavailable (the
+        source cannot be read; old keys are not trusted beyond their time)."""
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+        except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
+            raise NotAuthenticated(f"the token is not valid: {error}") from None
+        async with self._lock:  # one look for all who wait
+            now = time.monotonic()
+            stale = now - self._read_at > FRESH_SECONDS
+            if (stale or self._choose(kid) is None) and now - self._tried_at > RETRY_SECONDS:
+                self._tried_at = now
+                await self._read()
+            elif stale:
+                raise StorageUnavailable("the key set cannot be read now; try again")
+        key = self._choose(kid)
+        if key is None:
+            raise NotAuthenticated("the token is signed by a key that is not in the key set")
+        return key
+
+    def _choose(self, kid: object) -> jwt.PyJWK | None:
+        if kid is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(kid) if isinstance(kid, str) else None
+
+    async def _read(self) -> None:
+        try:
+            data = await asyncio.to_thread(_fetch, self._source)
+            keys = jwt.PyJWKSet.from_json(data).keys
+        except (OSError, ValueError, jwt.PyJWTError) as error:
+            raise StorageUnavailable(f"the key set cannot be read: {error}") from None
+        self._keys = {key.key_id: key for key in keys if key.public_key_use in (None, "sig")}
+        self._read_at = time.monotonic()
+
+
+def _fetch(source: str) -> str:
+    if not source.startswith(("https://", "http://")):
+        return Path(source).read_text()
+    with urllib.request.urlopen(source, timeout=TIMEOUT) as answer:
+        data: bytes = answer.read(SIZE_LIMIT + 1)
+    if len(data) > SIZE_LIMIT:
+        raise ValueError(f"larger than {SIZE_LIMIT} bytes")
+    return data.decode()

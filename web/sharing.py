@@ -1,0 +1,197 @@
+"""Sharing a document: its members, and links that give whoever opens them a role."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from urllib.parse import unquote
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from collab.errors import (
+    DocumentDeleted,
+    DocumentNotFound,
+    Forbidden,
+    InvalidRequest,
+    NotAuthenticated,
+    StorageUnavailable,
+)
+from collab.rights import Role
+from storage.access import Access, LastOwner, NoSuchGrant
+from storage.access import Link as StoredLink
+from web.auth import Anyone, Authenticator, Owner, authenticator_of
+from web.connections import Connections
+from web.problem import responses
+
+router = APIRouter(tags=["sharing"])
+
+LABEL_LIMIT = 200  # characters
+ERRORS = responses(
+    NotAuthenticated,
+    Forbidden,
+    DocumentNotFound,
+    DocumentDeleted,
+    NoSuchGrant,
+    LastOwner,
+    InvalidRequest,
+    StorageUnavailable,
+)
+
+
+class Member(BaseModel):
+    """Somebody with a role of their own. ``name`` is the one they last wrote under."""
+
+    person: str = Field(examples=["user:ada"])
+    name: str = Field(examples=["Ada"])
+    role: str = Field(examples=["editor"])
+
+
+class Members(BaseModel):
+    members: list[Member]
+
+
+class NewRole(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["viewer", "commenter", "editor", "owner"]
+
+
+class Link(BaseModel):
+    """A share link. ``url`` holds its secret and is shown when it is made, never again."""
+
+    id: str
+    role: str = Field(examples=["viewer"])
+    label: str
+    password: bool = Field(description="Whether it asks for a password.")
+    expires_at: datetime | None
+    created_at: datetime
+    created_by: str
+    url: str | None = Field(default=None, examples=["https://docs.example.org/s#link_..."])
+
+
+class Links(BaseModel):
+    links: list[Link]
+
+
+class NewLink(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["viewer", "commenter", "editor"] = "viewer"
+    label: str = Field(default="", max_length=LABEL_LIMIT, examples=["for the printers"])
+    expires_at: AwareDatetime | None = Field(default=None, description="When it ends; null: when revoked.")
+
+
+class Opening(BaseModel):
+    """A link that somebody was given: the part of its address after the #."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    secret: str = Field(max_length=200, examples=["link_..."])
+
+
+class Opened(BaseModel):
+    document: str
+    role: str
+
+
+def access_of(request: Request) -> Access:
+    found: Access = request.app.state.access
+    return found
+
+
+def connections_of(request: Request) -> Connections:
+    found: Connections = request.app.state.connections
+    return found
+
+
+def person_of(person: str) -> str:
+    return unquote(person)
+
+
+Grants = Annotated[Access, Depends(access_of)]
+Live = Annotated[Connections, Depends(connections_of)]
+Gate = Annotated[Authenticator, Depends(authenticator_of)]
+Person = Annotated[str, Depends(person_of)]
+
+
+@router.get("/api/documents/{document}/members", responses=ERRORS)
+async def list_members(grant: Owner, access: Grants) -> Members:
+    found = await access.members(grant.document)
+    return Members(members=[Member(person=m.person, name=m.name, role=m.role.label) for m in found])
+
+
+@router.put("/api/documents/{document}/members/{person}", status_code=204, responses=ERRORS)
+async def set_member(grant: Owner, person: Person, new: NewRole, access: Grants, live: Live) -> None:
+    """Give somebody a role of their own; their open editors feel it at once."""
+    await access.set_member(grant.document, person, Role.of(new.role))
+    live.changed(grant.document)
+
+
+@router.delete("/api/documents/{document}/members/{person}", status_code=204, responses=ERRORS)
+async def remove_member(grant: Owner, person: Person, access: Grants, live: Live) -> None:
+    await access.remove_member(grant.document, person)
+    live.changed(grant.document)
+
+
+@router.get("/api/documents/{document}/links", responses=ERRORS)
+async def list_links(grant: Owner, access: Grants) -> Links:
+    return Links(links=[_shown(link) for link in await access.links(grant.document)])
+
+
+@router.post("/api/documents/{document}/links", status_code=201, responses=ERRORS)
+async def create_link(grant: Owner, new: NewLink, access: Grants, request: Request) -> Link:
+    """A link for whoever is given it. Its secret is in the part of the address that browsers do not send."""
+    expires_at = None if new.expires_at is None else int(new.expires_at.timestamp() * 1e6)
+    link, secret = await access.create_link(
+        grant.document,
+        Role.of(new.role),
+        grant.identity.actor.id,
+        label=new.label,
+        expires_at=expires_at,
+    )
+    base = request.app.state.settings.public_url or str(request.base_url)
+    return _shown(link).model_copy(update={"url": f"{base.rstrip('/')}/s#{secret}"})
+
+
+@router.delete("/api/documents/{document}/links/{link}", status_code=204, responses=ERRORS)
+async def revoke_link(grant: Owner, link: str, access: Grants, live: Live) -> None:
+    """Everybody who came through it loses what it gave, at once."""
+    await access.revoke_link(grant.document, link)
+    live.changed(grant.document)
+
+
+@router.post("/api/links/open", responses=ERRORS)
+async def open_link(
+    identity: Anyone,
+    opening: Opening,
+    access: Grants,
+    gate: Gate,
+    live: Live,
+    request: Request,
+    response: Response,
+) -> Opened:
+    """Take what a link gives: from now on you have its role, for as long as it lives."""
+    if identity.rights is not None:
+        raise Forbidden("your token says what you may do; a link adds nothing to it")
+    document, link = await access.find_link(opening.secret)
+    person = identity.actor.id if identity.lasting else gate.welcome(request, response)
+    await access.open_link(link.id, person)
+    live.changed(document)
+    return Opened(document=document, role=link.role.label)
+
+
+def _shown(link: StoredLink) -> Link:
+    return Link(
+        id=link.id,
+        role=link.role.label,
+        label=link.label,
+        password=link.password_hash is not None,
+        expires_at=None if link.expires_at is None else _time(link.expires_at),
+        created_at=_time(link.created_at),
+        created_by=link.created_by,
+    )
+
+
+def _time(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)
