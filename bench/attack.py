@@ -27,6 +27,7 @@ from itertools import cycle
 from pathlib import Path
 from statistics import median
 from time import monotonic
+from urllib.request import urlopen
 
 import uvloop
 from load import COLLAB, Room, Run, Tally, at_pace, frame, join, varbytes, varuint
@@ -52,19 +53,20 @@ def attack(name: str) -> Callable[[Callable[[int], Work]], None]:
 class Socket(asyncio.Protocol):
     """A WebSocket without manners. It reads and forgets what it is sent, unless it is deaf."""
 
-    def __init__(self, document: str, deaf: bool) -> None:
+    def __init__(self, document: str, cookie: str, deaf: bool) -> None:
         self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.writable = asyncio.Event()
         self.gone = False
         self.ended = asyncio.Event()
         self._document = document
+        self._cookie = cookie
         self._deaf = deaf
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self.transport.write(
             f"GET /ws/{self._document} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nCookie: {self._cookie}\r\n"
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
         )
         self.writable.set()
@@ -89,19 +91,26 @@ class Socket(asyncio.Protocol):
             self.open.set_exception(ConnectionError())
 
 
-async def connect(port: int, document: str, deaf: bool = False) -> Socket:
+def guest(port: int) -> str:
+    """The cookie of a new guest."""
+    with urlopen(f"http://127.0.0.1:{port}/") as page:
+        cookie: str = page.headers["Set-Cookie"]
+        return cookie.partition(";")[0]
+
+
+async def connect(port: int, document: str, cookie: str, deaf: bool = False) -> Socket:
     _, made = await asyncio.get_running_loop().create_connection(
-        lambda: Socket(document, deaf), "127.0.0.1", port
+        lambda: Socket(document, cookie, deaf), "127.0.0.1", port
     )
     await made.open
     return made
 
 
-async def flood(port: int, document: str, blobs: Sequence[bytes]) -> None:
+async def flood(port: int, document: str, cookie: str, blobs: Sequence[bytes]) -> None:
     """Send ``blobs`` over and over as fast as they are taken; come back when thrown out."""
     while True:
         with suppress(OSError):
-            made = await connect(port, document)
+            made = await connect(port, document, cookie)
             for blob in cycle(blobs):
                 await made.writable.wait()
                 if made.gone:
@@ -110,8 +119,9 @@ async def flood(port: int, document: str, blobs: Sequence[bytes]) -> None:
         await asyncio.sleep(0.05)
 
 
-def floods(port: int, blobs: Sequence[bytes], sockets: int, rooms: int = 1) -> Work:
-    return [partial(flood, port, f"attacked-{i % rooms}", blobs) for i in range(sockets)]
+def floods(port: int, blobs: Sequence[bytes], sockets: int, rooms: int = 1, guests: int = 1) -> Work:
+    cookies = [guest(port) for _ in range(guests)]
+    return [partial(flood, port, f"attacked-{i % rooms}", cookies[i % guests], blobs) for i in range(sockets)]
 
 
 def typed(client: int) -> list[bytes]:
@@ -143,6 +153,11 @@ def keystrokes(port: int) -> Work:
 @attack("keystrokes, 50 sockets")
 def keystrokes_of_many(port: int) -> Work:
     return floods(port, typed(7), 50, 50)
+
+
+@attack("keystrokes, 50 people")
+def keystrokes_of_many_people(port: int) -> Work:
+    return floods(port, typed(7), 50, 50, 50)
 
 
 @attack("pings, 10 sockets")
@@ -221,10 +236,12 @@ def requests(port: int) -> Work:
 
 @attack("100 stalled readers in the room")
 def stalled(port: int) -> Work:
+    cookie = guest(port)
+
     async def one() -> None:
         while True:
             with suppress(OSError):
-                made = await connect(port, "honest", deaf=True)
+                made = await connect(port, "honest", cookie, deaf=True)
                 made.transport.write(frame(b"\x00\x00\x01\x00"))
                 await made.ended.wait()
 
@@ -300,20 +317,22 @@ async def honest(server: Server, runs: Sequence[Run], attack: Attack, seconds: f
     most = server.memory()
     attack.stop()
     gc.enable()
-    figures = milliseconds(tally.latencies()) | {"cpu": cpu, "memory": most / 1e6}
+    latencies = tally.latencies()
+    figures = milliseconds(latencies) | {"cpu": cpu, "memory": most / 1e6}
+    figures["p90_ms"] = latencies[len(latencies) * 9 // 10] * 1e3
     leave(clients)
     return figures
 
 
-def measure(names: Sequence[str], rounds: int, seconds: float, collab: str) -> bool:
+def measure(names: Sequence[str], rounds: int, seconds: float, collab: str, work: Path) -> bool:
     patches, _ = trace(None)
     runs = [Run.type(0x1000_0001 + i, patches, int((seconds + 6) * PER_SECOND)) for i in range(WRITERS)]
     found: dict[str | None, list[dict[str, float]]] = {}
-    shutil.rmtree(WORK, ignore_errors=True)
+    shutil.rmtree(work / "attack", ignore_errors=True)
     for round_ in range(rounds):
         for name in (None, *names):
             server = Server(
-                COLLAB, WORK / "attack" / f"{round_}-{len(found)}-{name}".replace(" ", "-"), collab
+                COLLAB, work / "attack" / f"{round_}-{len(found)}-{name}".replace(" ", "-"), collab
             )
             server.start()
             attack = Attack(name, server.port)
@@ -328,16 +347,25 @@ def measure(names: Sequence[str], rounds: int, seconds: float, collab: str) -> b
             print(name or "nobody", {k: round(v, 2) for k, v in figures.items()}, file=sys.stderr, flush=True)
     alone = {key: median(f[key] for f in found[None]) for key in found[None][0]}
     met = True
-    print(f"\n{'':30}{'p50 ms':>8}{'p99 ms':>8}{'ratio':>7}{'CPU':>7}{'MB':>6}")
+    print(f"\n{'':38}{'p50 ms':>8}{'p90 ms':>8}{'p99 ms':>8}{'ratio':>7}{'CPU':>7}{'MB':>6}")
     for name, rows in found.items():
         row = {key: median(f[key] for f in rows) for key in rows[0]}
         ratio = row["p99_ms"] / alone["p99_ms"]
         met &= ratio <= GOAL
         print(
-            f"{name or 'nobody':30}{number(row['p50_ms']):>8}{number(row['p99_ms']):>8}{ratio:>7.2f}"
-            f"{row['cpu']:>7.0%}{row['memory']:>6.0f}{'' if ratio <= GOAL else '  MISSED'}"
+            f"{name or 'nobody':38}"
+            + "".join(f"{number(row[key]):>8}" for key in ("p50_ms", "p90_ms", "p99_ms"))
+            + f"{ratio:>7.2f}{row['cpu']:>7.0%}{row['memory']:>6.0f}{'' if ratio <= GOAL else '  MISSED'}"
         )
     return met
+
+
+def prefer_us() -> None:
+    """Have the rest of the machine wait for us, where we may: it is not what is measured."""
+    group = Path("/proc/self/autogroup")
+    with suppress(OSError):
+        os.setsid()
+        group.write_text("-15")
 
 
 def main() -> int:
@@ -351,6 +379,12 @@ def main() -> int:
         + " serve --port {port} --data {data}",
         help="how to start Collab, to measure another build or other settings",
     )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=WORK,
+        help="where the server writes; /dev/shm when strangers keep the disk busy",
+    )
     parser.add_argument("--be", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -359,9 +393,8 @@ def main() -> int:
     if len(CORES) < 2:
         print("note: one core only, so an attacker takes it from the honest clients too", file=sys.stderr)
     names = [name.strip() for name in options.only.split(";")] if options.only else list(ATTACKS)
-    if os.geteuid() == 0:
-        os.setpriority(os.PRIO_PROCESS, 0, -15)  # what else runs on this machine is not what is measured
-    return 0 if measure(names, options.rounds, options.seconds, options.collab) else 1
+    prefer_us()
+    return 0 if measure(names, options.rounds, options.seconds, options.collab, options.data) else 1
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from web.problem import problem
+from web.turns import Turns
 
 HEAD_BYTES = 64 << 10  # request line and headers
 HEADERS = 100
@@ -28,15 +30,19 @@ UNREAD_RATE = 4 << 10  # bytes a second; a peer that reads an answer more slowly
 CLOSE_SECONDS = 5.0  # for the peer to read our last answer
 
 
-class BodyLimit:
-    """ASGI: a request body of more than ``limit`` bytes is answered with 413."""
+class Gate:
+    """ASGI: requests go in one by one; a body of more than ``limit`` bytes is answered with 413."""
 
-    def __init__(self, app: ASGIApp, limit: int, limited: Counter[str]) -> None:
+    def __init__(self, app: ASGIApp, turns: Turns, limit: int, limited: Counter[str]) -> None:
         self._app = app
+        self._turns = turns
         self._limit = limit
         self._limited = limited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turns.wait(partial(_give, turn))
+        await turn
         size = 0
 
         async def bounded() -> Message:
@@ -58,6 +64,11 @@ class BodyLimit:
         return f"a request body may have {self._limit} bytes at most"
 
 
+def _give(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
+
+
 class _HeadTooLarge(Exception):
     """Too many headers. Raised through the parser, which cannot be told to stop."""
 
@@ -69,10 +80,11 @@ class Http(HttpToolsProtocol):
     stall_seconds = 15.0
     body_bytes = 1 << 20
     limited: ClassVar[Counter[str]] = Counter()
+    _turns: ClassVar[Turns] = Turns()  # of requests and upgrades: each takes up to a millisecond
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.app = cast(Any, BodyLimit(cast(ASGIApp, self.app), self.body_bytes, self.limited))
+        self.app = cast(Any, Gate(cast(ASGIApp, self.app), self._turns, self.body_bytes, self.limited))
         self._deadline: asyncio.TimerHandle | None = None  # of the head or of the body
         self._stall_timer: asyncio.TimerHandle | None = None
         self._head: int | None = 0  # bytes of the head that is being read; None while a body is
@@ -113,9 +125,8 @@ class Http(HttpToolsProtocol):
                 at += len(piece)
         except httptools.HttpParserUpgrade as upgrade:
             if self._should_upgrade():
-                self.handle_websocket_upgrade()
-                if behind := data[at + upgrade.args[0] :]:  # uvicorn would lose it
-                    cast(asyncio.Protocol, self.transport.get_protocol()).data_received(behind)
+                self.transport.pause_reading()
+                self._turns.wait(partial(self._hand_over, data[at + upgrade.args[0] :]))
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, _HeadTooLarge):
                 self._refuse_head()
@@ -143,11 +154,15 @@ class Http(HttpToolsProtocol):
         self._head = 0
         self._stop_waiting()
 
-    def handle_websocket_upgrade(self) -> None:
+    def _hand_over(self, behind: bytes) -> None:
+        if self.transport.is_closing():
+            return
         self._stop_waiting()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
-        super().handle_websocket_upgrade()
+        self.handle_websocket_upgrade()
+        if behind:  # uvicorn would lose it
+            cast(asyncio.Protocol, self.transport.get_protocol()).data_received(behind)
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
@@ -27,6 +29,7 @@ except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
 PING_SECONDS = 20.0  # between our pings, and for the answer to one
+SWITCH_SECONDS = 0.0005
 _log = logging.getLogger(__name__)
 
 
@@ -117,6 +120,10 @@ async def serve(settings: Settings) -> None:
             "server_header": False,
             "timeout_graceful_shutdown": 2,
         }
+        # Whoever checks a large update on a thread gives way to the event loop after this long.
+        sys.setswitchinterval(SWITCH_SECONDS)
+        gc.collect()
+        gc.freeze()  # what is here now stays: no need to look through it again and again
         await Server(uvicorn.Config(app, **options), app.hub, settings).serve()
 
 

@@ -13,7 +13,7 @@ import asyncio
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any, ClassVar, cast
 
@@ -29,6 +29,7 @@ except ImportError:  # a platform without the compiled part
 from collab.errors import CollabError, Overloaded, ProtocolError, TooLarge
 from web.budget import Budget, Budgets
 from web.http import answer
+from web.turns import Turns
 
 LARGE = 8 << 10  # bytes; a longer message is checked off the event loop, in pieces
 HUGE = 256 << 10  # bytes; a longer one does not keep shorter ones waiting
@@ -105,11 +106,12 @@ class Transport(WebSocketsSansIOProtocol):
     limited: ClassVar[Counter[str]] = Counter()
 
     # Of the process: who has more than a moment's work, who holds more than LARGE of what is not dealt
-    # with yet, longest first, and how much; and who deals with a large message, and with a huge one.
-    _turns: ClassVar[deque[Transport]] = deque()
+    # with yet, longest first, and how much; and whose large message is dealt with, or huge one, and who is
+    # next.
+    _turns: ClassVar[Turns] = Turns()
     _holders: ClassVar[dict[Transport, None]] = {}
     _unread: ClassVar[int] = 0
-    _large_turns: ClassVar[tuple[asyncio.Lock, asyncio.Lock]] = (asyncio.Lock(), asyncio.Lock())
+    _lanes: ClassVar[tuple[deque[Transport], deque[Transport]]] = (deque(), deque())
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -128,8 +130,8 @@ class Transport(WebSocketsSansIOProtocol):
         self._rest = bytearray()  # read, and not taken yet
         self._wanted = 0  # bytes that make its first frame whole, once the header says so
         self._large: bytes | None = None
-        self._large_waiter: asyncio.Future[None] | None = None
-        self._large_turn: asyncio.Lock | None = None
+        self._lane: deque[Transport] | None = None
+        self._waiter: asyncio.Future[None] | None = None  # of ``large_message``
         self._large_since = 0.0
         self._counted = 0  # bytes of ours in ``_unread``
         self._budgets: tuple[Budget, ...] = ()
@@ -172,27 +174,50 @@ class Transport(WebSocketsSansIOProtocol):
         with at a time, and one huge one, since each takes many times its size. None at the end."""
         while not self._ended():
             if self._large is None:
-                self._large_waiter = self.loop.create_future()
-                await self._large_waiter
-                continue
-            turn = self._large_turns[len(self._large) > HUGE]
-            await turn.acquire()
-            self._large_turn, self._large_since = turn, perf_counter()
-            if self._large is not None and not self._ended():
+                await self._woken()
+            elif owed := self._spend(0, 0, 0.0)[0]:
+                self._leave_lane()
+                await self._woken(owed)
+            elif self._lane is None:
+                self._lane = self._lanes[len(self._large) > HUGE]
+                self._lane.append(self)
+            elif self._lane[0] is not self:
+                await self._woken()
+            else:
+                self._large_since = perf_counter()
                 message, self._large = self._large, b""
                 return message
-            self._pass_large_turn()
+        self._leave_lane()
         return None
 
     def handled(self) -> None:
         """The large message is dealt with: read on."""
         self._large = None
-        self._pass_large_turn()
+        self._leave_lane()
         self._count()
         self._seconds_left -= perf_counter() - self._large_since
         if self._seconds_left < 0:
             self._pay()
         self._go(LARGE_MESSAGE)
+
+    async def _woken(self, seconds: float | None = None) -> None:
+        """Wait for ``_wake``, or for so long."""
+        self._waiter = self.loop.create_future()
+        timer = None if seconds is None else self.loop.call_later(seconds, self._wake)
+        await self._waiter
+        if timer is not None:
+            timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _leave_lane(self) -> None:
+        if self._lane is not None:
+            lane, self._lane = self._lane, None
+            lane.remove(self)
+            if lane:
+                lane[0]._wake()
 
     # --- Link
 
@@ -444,7 +469,7 @@ class Transport(WebSocketsSansIOProtocol):
         self._pay()
         for budget in self._budgets[self._metered :]:
             budget.connections -= 1
-        self._pass_large_turn()
+        self._leave_lane()
         super().connection_lost(exc)
         self._wake()
 
@@ -492,38 +517,28 @@ class Transport(WebSocketsSansIOProtocol):
         return self.disconnected or self.close_sent or bool(self._held & GONE)
 
     def _let_others(self) -> None:
-        """Go on when the event loop has looked at everyone else. Of those who wait for that, one has its
-        turn each time: many at full speed keep others waiting no longer than one does."""
+        """Go on when everyone else was looked at, and those who wait for the same had their turn."""
         self._stop(OTHERS)
-        self._turns.append(self)
-        if len(self._turns) == 1:
-            self.loop.call_soon(Transport._next_turn)
-
-    @staticmethod
-    def _next_turn() -> None:
-        one = Transport._turns[0]
-        try:
-            one._go(OTHERS)  # may go to the end of the queue again
-        finally:
-            Transport._turns.popleft()
-            if Transport._turns:
-                one.loop.call_soon(Transport._next_turn)
+        self._turns.wait(partial(self._go, OTHERS))
 
     def _pay(self) -> None:
         """Take what was received since the last time from the budgets; stop reading while it is owed."""
         messages, size = PORTION - self._messages_left, PORTION_BYTES - self._bytes_left
         seconds = PORTION_SECONDS - self._seconds_left
         self._messages_left, self._bytes_left, self._seconds_left = PORTION, PORTION_BYTES, PORTION_SECONDS
+        wait, limit = self._spend(messages, size, seconds)
+        if wait and not self._held & (RATE | GONE) and not self.close_sent:
+            self.limited[limit] += 1
+            self._stop(RATE)
+            self._rate_timer = self.loop.call_later(wait, self._go, RATE)
+
+    def _spend(self, messages: int, size: int, seconds: float) -> tuple[float, str]:
         if not self._metered:
             self._metered = True
             own = Budget(self.messages_per_second, self.bytes_per_second, self.cpu_share)
             self._budgets = (own, *self._budgets)
         now = self.loop.time()
-        wait, limit = max(budget.spend(messages, size, seconds, now) for budget in self._budgets)
-        if wait and not self._held & (RATE | GONE) and not self.close_sent:
-            self.limited[limit] += 1
-            self._stop(RATE)
-            self._rate_timer = self.loop.call_later(wait, self._go, RATE)
+        return max(budget.spend(messages, size, seconds, now) for budget in self._budgets)
 
     # --- ours
 
@@ -549,12 +564,3 @@ class Transport(WebSocketsSansIOProtocol):
 
     def _refuse(self, error: CollabError) -> None:
         self.close(error.close_code, str(error))
-
-    def _wake(self) -> None:
-        if self._large_waiter is not None and not self._large_waiter.done():
-            self._large_waiter.set_result(None)
-
-    def _pass_large_turn(self) -> None:
-        if self._large_turn is not None:
-            self._large_turn.release()
-            self._large_turn = None
