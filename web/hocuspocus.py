@@ -272,6 +272,7 @@ class Socket:
         try:
             name = check_name(hocuspocus.name_of(channel.key))
             identity = await self._authenticator.identify(self._request, self._token(channel))
+            self.link.belongs_to(identity.actor.id if identity.lasting else self._address)
             async with self._connections.enter(
                 identity, name, self._address, channel, HOCUSPOCUS, channel.ask_token
             ) as connection:
