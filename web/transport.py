@@ -111,10 +111,11 @@ class Transport(WebSocketsSansIOProtocol):
 
     # --- Link
 
-    def write(self, message: bytes, key: bytes = b"") -> None:
+    def write(self, message: bytes, times: int = 1, key: bytes = b"") -> None:
         if self.close_sent or self.disconnected:
             return
-        self.transport.write(framed(message, key))
+        frame = framed(message, key)
+        self.transport.write(frame if times == 1 else frame * times)
 
     def close(self, code: int, reason: str) -> None:
         if self.close_sent or self.disconnected or self.transport.is_closing():
