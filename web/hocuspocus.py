@@ -238,6 +238,9 @@ class Socket:
     def _enqueue(self, frame: Frame, channel: Channel) -> None:
         if channel.task is None and not self._keeps(frame, channel):
             return
+        if frame.body.startswith(STEP1):
+            # Answered both, a provider would have one acknowledgement more than it counts.
+            self._forget(channel, [one for one in channel.queue if one.body.startswith(STEP1)])
         channel.queue.append(frame)
         self._queued[0] += 1
         self._queued[1] += len(frame.body)
@@ -252,13 +255,14 @@ class Socket:
         essential = frame.kind == hocuspocus.AWARENESS or frame.body.startswith(STEP1)
         if not essential or len(frame.body) > LARGE:
             return False
-        for waiting in channel.queue:
-            if waiting.kind == frame.kind:
-                channel.queue.remove(waiting)
-                self._queued[0] -= 1
-                self._queued[1] -= len(waiting.body)
-                break
+        self._forget(channel, [one for one in channel.queue if one.kind == frame.kind])
         return True
+
+    def _forget(self, channel: Channel, frames: list[Frame]) -> None:
+        for frame in frames:
+            channel.queue.remove(frame)
+            self._queued[0] -= 1
+            self._queued[1] -= len(frame.body)
 
     def _dequeue(self, channel: Channel) -> Frame:
         frame = channel.queue.popleft()
