@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 from urllib.parse import unquote
 
@@ -27,6 +27,7 @@ from web.problem import responses
 router = APIRouter(tags=["sharing"])
 
 LABEL_LIMIT = 200  # characters
+EPOCH, MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 ERRORS = responses(
     NotAuthenticated,
     Forbidden,
@@ -79,7 +80,9 @@ class NewLink(BaseModel):
 
     role: Literal["viewer", "commenter", "editor"] = "viewer"
     label: str = Field(default="", max_length=LABEL_LIMIT, examples=["for the printers"])
-    expires_at: AwareDatetime | None = Field(default=None, description="When it ends; null: when revoked.")
+    expires_at: AwareDatetime | None = Field(
+        default=None, lt=datetime.max.replace(tzinfo=UTC), description="When it ends; null: when revoked."
+    )
 
 
 class Opening(BaseModel):
@@ -142,7 +145,7 @@ async def list_links(grant: Owner, access: Grants) -> Links:
 @router.post("/api/documents/{document}/links", status_code=201, responses=ERRORS)
 async def create_link(grant: Owner, new: NewLink, access: Grants, request: Request) -> Link:
     """A link for whoever is given it. Its secret is in the part of the address that browsers do not send."""
-    expires_at = None if new.expires_at is None else int(new.expires_at.timestamp() * 1e6)
+    expires_at = None if new.expires_at is None else (new.expires_at - EPOCH) // MICROSECOND
     link, secret = await access.create_link(
         grant.document,
         Role.of(new.role),
@@ -194,4 +197,4 @@ def _shown(link: StoredLink) -> Link:
 
 
 def _time(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC)
+    return EPOCH + microseconds * MICROSECOND
