@@ -23,7 +23,7 @@ KEY_LIMIT = 1024  # bytes of a routing key: a name of 255, NUL, and a session id
 SAVED, REFUSED = b"\x08\x01", b"\x08\x00"  # SyncStatus
 ASK_TOKEN = b"\x02\x00"
 
-HOCUSPOCUS = Dialect(saved=SAVED, denied=lambda reason: REFUSED)
+HOCUSPOCUS = Dialect(saved=SAVED, denied=lambda reason: REFUSED, greeted=False, asked=True)
 
 
 class Frame(NamedTuple):

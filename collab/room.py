@@ -120,10 +120,12 @@ class Room:
     # --- sessions
 
     def join(self, session: Session) -> None:
-        """Greet a session: our state vector, and who is here. Its own step 1 is answered in ``receive``."""
+        """Greet a session: our state vector, and who is here. Its own step 1 is answered in ``receive``;
+        ours waits for that where the dialect has it so."""
         self.sessions.add(session)
         self.used = self._now()
-        session.send(protocol.encode_step1(update.encode_state_vector(self.clocks)))
+        if session.dialect.greeted:
+            self._ask(session)
         if here := self._awareness.present():
             session.send(protocol.encode_awareness(self._awareness.encode(here)))
 
@@ -398,7 +400,7 @@ class Room:
         self._awaited.update(missing)
         self._stats.held += 1
         if len(session.held) == 1:
-            session.send(protocol.encode_step1(update.encode_state_vector(self.clocks)))
+            self._ask(session)
 
     def _retry_held(self, freed: Set[int] = frozenset()) -> None:
         """Offer again what waits and can now go, since its clocks are reached or its client ids ``freed``;
@@ -516,35 +518,53 @@ class Room:
         self._wanting.add(session)
         session.wanted.append(Wanted(session.received, self.head, message))
         session.wanted_bytes += len(message)
-        self._acknowledge(session)
+        if self.durable >= self.head or session.held:  # else the commit under way or the next is the moment
+            self._acknowledge(session)
         if session.wanted_bytes > WANTED_BYTES:
             raise Resync("too many acknowledgements wait; reconnect to send everything again")
 
     def _acknowledge(self, session: Session) -> None:
-        while session.wanted:
-            number, seq, message = session.wanted[0]
+        """Send what is due; equal ones in one go, since a commit holds many updates of a fast writer."""
+        wanted = session.wanted
+        due, times = b"", 0
+        while wanted:
+            number, seq, message = wanted[0]
             if session.held and session.held[0].number <= number:
-                session.wanted[0] = Wanted(number, None, message)
-                return
+                wanted[0] = Wanted(number, None, message)
+                break
             if seq is None:  # what it waited for has just been taken
                 seq = self.head
-                session.wanted[0] = Wanted(number, seq, message)
-            if not self.is_durable(seq):
-                return
-            session.wanted.popleft()
+                wanted[0] = Wanted(number, seq, message)
+            if seq > self.durable and not self.is_durable(seq):
+                break
+            wanted.popleft()
             session.wanted_bytes -= len(message)
-            session.send(message)
-        self._wanting.discard(session)
+            if message != due:
+                if times:
+                    session.send(due, times)
+                due, times = message, 0
+            times += 1
+        else:
+            self._wanting.discard(session)
+        if times:
+            session.send(due, times)
 
     # --- answers
 
+    def _ask(self, session: Session) -> None:
+        """Send our step 1: what we have, so that the client brings what it has."""
+        session.send(protocol.encode_step1(update.encode_state_vector(self.clocks)))
+
     def _receive_step1(self, session: Session, state_vector: bytes) -> None:
         known = update.state_vector(state_vector)
+        if not session.dialect.greeted:
+            self._ask(session)
         if session.since is not None or any(answer.session is session for answer in self._waiting):
             return  # an answer is on its way already
         messages = self._messages(known)
         both = {c: min(clock, self.clocks[c]) for c, clock in known.items() if clock and c in self.clocks}
-        answer = Answer(self.head, session, protocol.encode_receipt(both) if both else None, messages)
+        receipt = protocol.encode_receipt(both) if both and session.dialect.saved is None else None
+        answer = Answer(self.head, session, receipt, messages)
         if self.head == self.durable:
             self._deliver(answer)
         else:
@@ -622,6 +642,8 @@ class Room:
             owner.link.probe()
         if stale:
             session.send(protocol.encode_awareness(self._awareness.encode(stale)))
+            if session.dialect.asked:
+                session.send(protocol.WHO_IS_HERE)
         self._tell_presence(taken)
 
     def _tell_presence(self, clients: list[int]) -> None:

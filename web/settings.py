@@ -8,9 +8,12 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address
+from importlib.util import find_spec
+from ipaddress import ip_address, ip_network
+from math import inf
 from pathlib import Path
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
 from collab.rights import Role
 
@@ -32,6 +35,28 @@ class Settings:
         "", "Database to use: postgresql://user@host/name or sqlite:////path; by default DATA/collab.db."
     )
     message_bytes: int = setting(8 << 20, "Largest WebSocket message; a larger one is refused with 4413.")
+    messages_per_second: float = setting(
+        2000.0, "WebSocket frames a second that a connection may send, and 5 s of them at once; 0: no limit."
+    )
+    bytes_per_second: float = setting(
+        4.0 * (1 << 20), "The same in bytes. Who sends faster is read more slowly."
+    )
+    cpu_share: float = setting(
+        0.05, "The same in work: the share of a processor that its messages may take; 20 s of it at once."
+    )
+    unread_bytes: int = setting(
+        128 << 20, "Memory for large messages that are incomplete or wait; beyond it senders get 1013."
+    )
+    body_bytes: int = setting(1 << 20, "Largest body of an HTTP request; a larger one is refused with 413.")
+    handshake_seconds: float = setting(
+        10.0, "Time for the head of a request, for a WebSocket handshake, for a body to come at 4 KiB/s."
+    )
+    compression: bool = setting(
+        False, "Take and send compressed WebSocket messages (permessage-deflate) where a client asks."
+    )
+    trusted_proxies: str = setting(
+        "", "Addresses or networks, with commas, whose X-Forwarded-For and -Proto are believed."
+    )
     secret: str = field(
         default="",
         repr=False,
@@ -55,6 +80,22 @@ class Settings:
     )
     audience: str = setting("collab", "The aud that tokens must have.")
     issuer: str = setting("", "The iss that tokens must have, when given.")
+    signup: str = setting(
+        "off", "Who may make an account: off is who is invited (`collab invite`), open is all."
+    )
+    sign_ins_per_address: float = setting(
+        30.0, "Attempts to sign in a minute from one address (of IPv6 one /64)."
+    )
+    sign_ins_per_email: float = setting(5.0, "Attempts to sign in a minute with one e-mail address.")
+    oidc_issuer: str = setting(
+        "", "OpenID provider to sign in with, as it writes itself, such as https://accounts.google.com."
+    )
+    oidc_client_id: str = setting("", "The client id that the OpenID provider gave to this server.")
+    oidc_client_secret: str = field(
+        default="",
+        repr=False,
+        metadata={"help": "The client's secret, if it has one. Give it as a variable, like the secret."},
+    )
     document_bytes: int = setting(64 << 20, "Largest document as stored; a full one takes no more edits.")
     awareness_bytes: int = setting(16 << 10, "Largest presence of one client; a larger one is not shown.")
     connections_per_address: int = setting(256, "WebSockets from one address; 0 is no limit.")
@@ -97,6 +138,11 @@ class Settings:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{self.data.resolve() / 'collab.db'}"
 
+    @property
+    def proxies(self) -> list[str]:
+        """The addresses and networks of the proxies that are believed."""
+        return [proxy for part in self.trusted_proxies.split(",") if (proxy := part.strip())]
+
 
 def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
     """Give ``parser`` the flags of the settings called ``names``, or of all of them."""
@@ -104,8 +150,10 @@ def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
         if not names or item.name in names:
             variable = f"COLLAB_{item.name.upper()}"
             shown = "" if item.default == "" else f" Default {item.default}."
+            switch: dict[str, Any] = {"nargs": "?", "const": "yes"} if item.type == "bool" else {}
             parser.add_argument(
                 f"--{item.name.replace('_', '-')}",
+                **switch,
                 default=None,
                 metavar=item.name.upper(),
                 help=f"{item.metadata['help']}{shown} [{variable}]",
@@ -124,27 +172,32 @@ def read(flags: Mapping[str, str | None], environment: Mapping[str, str] = os.en
             continue
         kind = kinds[item.name]
         try:
-            values[item.name] = kind(given)
+            values[item.name] = _truth(given) if kind is bool else kind(given)
         except ValueError:
             where = f"--{item.name.replace('_', '-')}" if flag is not None else variable
             raise ValueError(f"{where} must be {_described(kind)}, not {given!r}") from None
     settings = Settings(**values)
     _check_rights(settings)
+    _check_sign_in(settings)
     if not 0 <= settings.port <= 65535:
         raise ValueError(f"--port must be between 0 and 65535, not {settings.port}")
     if settings.log_level not in LOG_LEVELS:
         raise ValueError(f"--log-level must be one of {', '.join(LOG_LEVELS)}, not {settings.log_level!r}")
-    for name in (
-        "document_bytes",
-        "awareness_bytes",
-        "sign_in_seconds",
-        "message_bytes",
-        "memory_bytes",
-        "stall_seconds",
-        "shutdown_seconds",
-    ):
-        if getattr(settings, name) <= 0:
+    for name in POSITIVE:
+        if not getattr(settings, name) > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be more than 0")
+    for name in ("messages_per_second", "bytes_per_second", "cpu_share"):
+        if not 0 <= getattr(settings, name) < inf:
+            raise ValueError(f"--{name.replace('_', '-')} must be 0 or more; 0 is no limit")
+    if settings.unread_bytes < 2 * settings.message_bytes:
+        raise ValueError("--unread-bytes must hold two of the largest messages (--message-bytes)")
+    for proxy in settings.proxies:
+        try:
+            ip_network(proxy)
+        except ValueError:
+            raise ValueError(
+                f"--trusted-proxies must be addresses or networks like 10.0.0.0/8, not {proxy!r}"
+            ) from None
     return settings
 
 
@@ -193,8 +246,57 @@ def _check_rights(settings: Settings) -> None:
         raise ValueError(f"--public-url must be like https://docs.example.org, not {settings.public_url!r}")
 
 
+def _check_sign_in(settings: Settings) -> None:
+    if settings.signup not in ("off", "open"):
+        raise ValueError(f"--signup must be off or open, not {settings.signup!r}")
+    if not settings.oidc_issuer:
+        return
+    if not is_trustworthy(settings.oidc_issuer):
+        raise ValueError(f"--oidc-issuer must be an https:// URL, not {settings.oidc_issuer!r}")
+    for name in ("oidc_client_id", "public_url"):
+        if not getattr(settings, name):
+            raise ValueError(f"--oidc-issuer needs --{name.replace('_', '-')} too")
+    if find_spec("authlib") is None or find_spec("httpx2") is None:
+        raise ValueError("--oidc-issuer needs more packages: pip install 'collab-server[oidc]'")
+
+
+def is_trustworthy(url: str) -> bool:
+    """Whether nobody on the way can change what comes from ``url``: by https, or from this machine."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    if parts.scheme == "http":
+        try:
+            return parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
+        except ValueError:
+            return False
+    return parts.scheme == "https" and bool(parts.hostname)
+
+
 LOG_LEVELS: Sequence[str] = ("debug", "info", "warning", "error")
+POSITIVE = (
+    "document_bytes",
+    "awareness_bytes",
+    "sign_in_seconds",
+    "sign_ins_per_address",
+    "sign_ins_per_email",
+    "message_bytes",
+    "body_bytes",
+    "memory_bytes",
+    "handshake_seconds",
+    "stall_seconds",
+    "shutdown_seconds",
+)
+
+
+def _truth(given: str) -> bool:
+    word = given.lower()
+    if word not in ("true", "false", "yes", "no", "on", "off", "1", "0"):
+        raise ValueError(given)
+    return word in ("true", "yes", "on", "1")
 
 
 def _described(kind: type) -> str:
-    return {int: "a whole number", float: "a number"}.get(kind, f"a {kind.__name__}")
+    return {int: "a whole number", float: "a number", bool: "yes or no"}.get(kind, f"a {kind.__name__}")

@@ -74,6 +74,52 @@ def test_a_session_is_greeted_with_step_1_and_answered_with_step_2() -> None:
     assert decoded(wire) == [SyncStep2(document.EMPTY_UPDATE)]
 
 
+def test_a_provider_hears_our_step_1_with_the_answer_to_each_of_its_own() -> None:
+    """It counts from 1 again whenever it sends one, until the step 2 that ours brings is acknowledged."""
+    bench = Bench()
+    session, wire = bench.join(dialect=HOCUSPOCUS)
+    assert not wire.messages
+    for _ in range(2):
+        bench.room.receive(session, protocol.encode_step1(EMPTY_SV))
+        assert decoded(wire) == [SyncStep1(EMPTY_SV), SyncStep2(document.EMPTY_UPDATE)]
+    send(bench, session, Typist(1).type(0, "hello"))
+    bench.room.receive(session, protocol.encode_step1(EMPTY_SV))  # its answer waits for the commit
+    bench.room.receive(session, protocol.encode_step1(EMPTY_SV))
+    assert len(decoded(wire)) == 2
+
+
+def test_a_provider_has_each_update_answered_once_and_in_order_after_its_commit() -> None:
+    bench = Bench()
+    session, wire = bench.join(dialect=HOCUSPOCUS)
+    bench.room.receive(session, protocol.encode_step1(EMPTY_SV))
+    wire.take()
+    typist = Typist(1)
+    first, second, third = typist.type(0, "a"), typist.type(1, "b"), typist.type(2, "c")
+    send(bench, session, first)
+    send(bench, session, third)  # waits for the second
+    bench.room.receive(session, protocol.encode_step2(first))
+    assert SAVED not in wire.messages
+    bench.commit()
+    assert wire.take().count(SAVED) == 1
+    send(bench, session, second)
+    bench.commit()
+    assert wire.take().count(SAVED) == 3
+    send(bench, session, first)
+    assert wire.take() == [SAVED]
+
+
+def test_a_living_provider_that_hears_that_it_is_gone_is_asked_who_it_is() -> None:
+    """@hocuspocus/provider 4 would keep to itself that it is not, until it renews its presence."""
+    bench = Bench()
+    presence = protocol.encode_awareness(b"\x01\x07\x01\x02{}")
+    first, _ = bench.join(dialect=HOCUSPOCUS)
+    bench.room.receive(first, presence)
+    bench.room.leave(first)
+    again, wire = bench.join(dialect=HOCUSPOCUS)
+    bench.room.receive(again, presence)
+    assert wire.take() == [protocol.encode_awareness(b"\x01\x07\x01\x04null"), protocol.WHO_IS_HERE]
+
+
 def test_r1_an_update_is_told_only_after_its_commit_and_to_its_author_too() -> None:
     bench = Bench()
     (author, author_wire), (_, other_wire) = greet(bench), greet(bench)
