@@ -36,12 +36,8 @@ from collab.rights import Role, granted, higher
 from storage.access import LINK_PREFIX, PERSON_LIMIT, Access
 from storage.accounts import Account
 from storage.models import storable
-<<<<<<< HEAD
-from web.keys import ALGORITHMS, KeySet
-=======
 from web import session
-from web.keys import KeySet
->>>>>>> main
+from web.keys import ALGORITHMS, KeySet
 from web.settings import Settings
 
 GUEST_COOKIE = "collab_guest"
@@ -49,7 +45,7 @@ COOKIE_SECONDS = 400 * 24 * 3600  # the longest that browsers keep
 SUBPROTOCOL = "bearer."  # and a token: browsers can give a WebSocket no header
 TOKEN_BYTES = 16 << 10
 LEEWAY = 5  # seconds that clocks may differ
-FOREVER = 1 << 53  # seconds since the epoch: a later end of a token is no other
+FOREVER = 250_000_000_000  # seconds since the epoch, in the year 9892: a later end of a token is no other
 NAME_LIMIT = 200  # characters of an actor's name
 OPERATOR_AUDIENCE = "collab:operator"
 
