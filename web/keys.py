@@ -80,7 +80,8 @@ def _fault(error: Exception) -> str:
 
 def _signs(key: jwt.PyJWK) -> bool:
     """No secret among public keys is a key of ours: whoever can read the set could sign with it."""
-    return key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
+    usable = key.algorithm_name in ALGORITHMS and isinstance(key.key_id, str | None)
+    return usable and key.public_key_use in (None, "sig")
 
 
 def _fetch(source: str) -> str:
