@@ -411,7 +411,10 @@ def issue(
     documents: Mapping[str, Role] | None = None,
     issuer: str = "",
 ) -> str:
-    """A token as a host application makes them, signed with the shared secret."""
+    """A token as a host application makes them, signed with the shared secret. Raises ValueError for a
+    subject that no token may have."""
+    if not subject or not storable(subject) or len(f"{kind}:{subject}".encode()) > PERSON_LIMIT:
+        raise ValueError(f"the subject must have 1 to {PERSON_LIMIT - 6} bytes of UTF-8 without NUL")
     claims: dict[str, Any] = {"sub": subject, "aud": audience, "iat": int(time.time()), "kind": kind}
     claims["exp"] = claims["iat"] + int(seconds)
     if name:
