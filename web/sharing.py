@@ -26,7 +26,7 @@ from storage.access import Link as StoredLink
 from web.accounts import Address, Door
 from web.accounts import Store as Accounts
 from web.auth import Anyone, Owner, authenticator_of
-from web.connections import Connections
+from web.connections import Live
 from web.passwords import LONGEST
 from web.problem import responses
 
@@ -118,17 +118,11 @@ def access_of(request: Request) -> Access:
     return found
 
 
-def connections_of(request: Request) -> Connections:
-    found: Connections = request.app.state.connections
-    return found
-
-
 def person_of(person: str) -> str:
     return unquote(person)
 
 
 Grants = Annotated[Access, Depends(access_of)]
-Live = Annotated[Connections, Depends(connections_of)]
 Person = Annotated[str, Depends(person_of)]
 
 
