@@ -18,6 +18,8 @@ from web.server import serve
 from web.settings import Settings
 from web.signin import INVITATION, invitation
 
+HOURS = 10 * 365 * 24  # of a token's life, at most
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 1 for a failure and 2 for a mistake in the arguments."""
@@ -74,6 +76,10 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
 
 
 def _token(settings: Settings, parsed: argparse.Namespace) -> str:
+    if not 0 < parsed.hours <= HOURS:
+        raise ValueError(f"--hours must be more than 0 and at most {HOURS}, not {parsed.hours:g}")
+    if settings.jwks and not parsed.operator:
+        raise ValueError("with --jwks your own keys sign tokens; this command can make an --operator's only")
     secret = settings_module.secret_of(settings)
     if parsed.operator:
         return auth.issue_operator(secret, parsed.hours * 3600)

@@ -18,6 +18,7 @@ from collab.errors import (
     NotAuthenticated,
     Overloaded,
     ProtocolError,
+    RateLimited,
 )
 from collab.hocuspocus import HOCUSPOCUS, PING, PONG, Frame
 from collab.hub import Hub
@@ -33,8 +34,9 @@ STATELESS_BYTES = 64 << 10
 STEP1 = b"\x00\x00"  # type and step
 DENIED_SECONDS = 60.0  # a socket whose tokens were all refused may stay to try others
 
-# What ends one document of a socket; anything else ends the socket, so that its clients come back.
-DENIALS = (NotAuthenticated, Forbidden, InvalidName, DocumentDeleted, CorruptLog)
+# What ends one document of a socket; anything else ends the socket, so that its clients come back. A limit
+# ends a socket that has nothing else to lose.
+DENIALS = (NotAuthenticated, Forbidden, InvalidName, DocumentDeleted, CorruptLog, RateLimited)
 
 
 class Channel:
@@ -278,12 +280,12 @@ class Socket:
 
     async def _open(self, channel: Channel) -> None:
         """Open the document with the channel's token, serve it until its client leaves."""
-        opened = False
+        opened = again = False
         try:
             name = check_name(hocuspocus.name_of(channel.key))
             since = self._connections.dismissals
             identity = await self._authenticator.identify(self._request, self._token(channel))
-            self.link.belongs_to(identity.actor.id if identity.lasting else self._address)
+            self.link.belongs_to(identity.actor.id if identity.signed_in else self._address)
             async with self._connections.enter(
                 identity, since, name, self._address, channel, HOCUSPOCUS, channel.ask_token
             ) as connection:
@@ -306,15 +308,21 @@ class Socket:
                             identity = await self._authenticator.identify(self._request, token)
                             self._connections.renewed(connection, identity)
         except DENIALS as error:
-            if opened:
+            if opened or (isinstance(error, RateLimited) and not self._serves_others(channel)):
                 self._refuse(error)
             else:
                 self._deny(channel, error)
+                again = channel.token is not None
         except CollabError as error:
             self._refuse(error)
         finally:
             channel.room = channel.session = channel.task = None
             self.resume(channel)
+        if again:  # another token came while the first was looked at
+            self._take_token(channel.token, channel)
+
+    def _serves_others(self, channel: Channel) -> bool:
+        return any(other.room is not None for other in self._channels.values() if other is not channel)
 
     def _token(self, channel: Channel) -> str | None:
         token, channel.token = channel.token, None
