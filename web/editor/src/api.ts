@@ -12,7 +12,7 @@ export interface Listed {
   created_at: string;
   updated_at: string;
   head: number;
-  role: Role | "";
+  role: Role;
 }
 
 /** Whom the server takes this browser for. */

@@ -72,7 +72,7 @@ function titleField(name: string, replica: Replica, heading: HTMLElement): HTMLE
         if (!(error instanceof Refused && error.status === 404)) throw error;
         saved = await api.create({ name, title: wanted });
       }
-      replica.learnOf(saved.title, saved.role || replica.role);
+      replica.learnOf(saved.title, saved.role);
       replica.awareness.setLocalStateField("titled", Date.now());
     } catch (error) {
       field.value = replica.title;
@@ -284,7 +284,7 @@ function copyButton({ view }: Editor): HTMLElement {
 async function bringBack(replica: Replica): Promise<void> {
   try {
     const { title, role } = await api.restore(replica.name);
-    replica.learnOf(title, role || replica.role);
+    replica.learnOf(title, role);
     replica.connect();
   } catch (error) {
     toast(error instanceof Refused ? t.failed(error.message) : t.unreachable);

@@ -121,10 +121,8 @@ function row(listed: Listed, reload: () => void): HTMLElement {
       },
     );
   });
-  // What one may not do is not offered. A server that does not say what one may do says so when it is tried.
-  const mayRename = listed.role === "" || mayWrite(listed.role);
-  const mayRemove = listed.role === "" || listed.role === "owner";
-  item.append(link(listed, new Date(listed.updated_at)), ...(mayRename ? [rename] : []), ...(mayRemove ? [remove] : []));
+  const offered = [...(mayWrite(listed.role) ? [rename] : []), ...(listed.role === "owner" ? [remove] : [])];
+  item.append(link(listed, new Date(listed.updated_at)), ...offered);
   return item;
 }
 

@@ -157,7 +157,7 @@ export class Replica {
     const mine = ++this.looks;
     try {
       const { title, role } = await api.get(this.name);
-      if (mine === this.looks) this.learnOf(title, role || null);
+      if (mine === this.looks) this.learnOf(title, role);
     } catch (error) {
       if (mine !== this.looks) return;
       if (!(error instanceof Refused) || error.passing) {
@@ -175,7 +175,7 @@ export class Replica {
   }
 
   /** What the server said about the document just now. */
-  learnOf(title: string, role: Role | null): void {
+  learnOf(title: string, role: Role): void {
     this.told = true;
     this.unknown = false;
     [this.title, this.role] = [title, role];
