@@ -518,25 +518,36 @@ class Room:
         self._wanting.add(session)
         session.wanted.append(Wanted(session.received, self.head, message))
         session.wanted_bytes += len(message)
-        self._acknowledge(session)
+        if self.durable >= self.head or session.held:  # else the commit under way or the next is the moment
+            self._acknowledge(session)
         if session.wanted_bytes > WANTED_BYTES:
             raise Resync("too many acknowledgements wait; reconnect to send everything again")
 
     def _acknowledge(self, session: Session) -> None:
-        while session.wanted:
-            number, seq, message = session.wanted[0]
+        """Send what is due; equal ones in one go, since a commit holds many updates of a fast writer."""
+        wanted = session.wanted
+        due, times = b"", 0
+        while wanted:
+            number, seq, message = wanted[0]
             if session.held and session.held[0].number <= number:
-                session.wanted[0] = Wanted(number, None, message)
-                return
+                wanted[0] = Wanted(number, None, message)
+                break
             if seq is None:  # what it waited for has just been taken
                 seq = self.head
-                session.wanted[0] = Wanted(number, seq, message)
-            if not self.is_durable(seq):
-                return
-            session.wanted.popleft()
+                wanted[0] = Wanted(number, seq, message)
+            if seq > self.durable and not self.is_durable(seq):
+                break
+            wanted.popleft()
             session.wanted_bytes -= len(message)
-            session.send(message)
-        self._wanting.discard(session)
+            if message != due:
+                if times:
+                    session.send(due, times)
+                due, times = message, 0
+            times += 1
+        else:
+            self._wanting.discard(session)
+        if times:
+            session.send(due, times)
 
     # --- answers
 

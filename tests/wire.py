@@ -24,8 +24,8 @@ class Wire:
         self.unread = 0  # bytes of backlog to pretend
         self.congested = True
 
-    def write(self, message: bytes) -> None:
-        self.messages.append(message)
+    def write(self, message: bytes, times: int = 1) -> None:
+        self.messages.extend([message] * times)
 
     def close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)
