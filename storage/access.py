@@ -124,6 +124,33 @@ class Access:
 
         return await self._database.read(work)
 
+    async def roles(self, names: Sequence[str], person: str) -> dict[str, Role]:
+        """The highest role of ``person`` on those of the documents ``names`` where there is one: as a member,
+        or by links opened before."""
+        member = (
+            select(documents.c.name, members.c.role)
+            .join(members, members.c.document == documents.c.key)
+            .where(members.c.person == person, documents.c.name.in_(names))
+        )
+        through = (
+            select(documents.c.name, links.c.role)
+            .join(links, links.c.document == documents.c.key)
+            .join(openings, openings.c.link == links.c.key)
+            .where(
+                openings.c.person == person,
+                documents.c.name.in_(names),
+                or_(links.c.expires_at.is_(None), links.c.expires_at > _now()),
+            )
+        )
+
+        def work(connection: Connection) -> dict[str, Role]:
+            found: dict[str, Role] = {}
+            for name, role in connection.execute(member.union_all(through)):
+                found[name] = max(found.get(name, Role.VIEWER), Role(role))
+            return found
+
+        return await self._database.read(work)
+
     # --- members
 
     async def members(self, document: str) -> list[Member]:

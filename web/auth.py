@@ -238,6 +238,16 @@ class Authenticator:
             role = Role.OWNER
         return None if role is None else Grant(identity, document, role, standing.until)
 
+    async def roles(self, identity: Identity, documents: Sequence[str]) -> dict[str, Role]:
+        """What ``identity`` may do with each of ``documents`` that it may do anything with."""
+        if identity.rights is not None:
+            found = {name: granted(identity.rights, name) for name in documents}
+        else:
+            own = await self._access.roles(documents, identity.actor.id)
+            everywhere = self._anybodys(identity)
+            found = {name: higher(own.get(name), everywhere) for name in documents}
+        return {name: role for name, role in found.items() if role is not None}
+
     def may_create(self, identity: Identity, document: str) -> bool:
         if identity.rights is not None:
             return (granted(identity.rights, document) or 0) >= Role.EDITOR
