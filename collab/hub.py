@@ -139,9 +139,11 @@ class Hub:
                     for part in await asyncio.to_thread(_checked_parts, message.update):
                         if session.closed:
                             return
-                        room.receive_update(session, part, origin)
+                        if not room.receive_update(session, part, origin):
+                            break  # and it has been told so, once for all
                         await asyncio.sleep(0)
-                    room.answer(session)
+                    else:
+                        room.answer(session)
         except CorruptLog:
             self._failed(room)
         except CollabError as error:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
 )
 
 metadata = MetaData(
@@ -112,6 +113,35 @@ openings = Table(
     Column("link", ForeignKey("links.key"), primary_key=True),
     Column("person", Text, primary_key=True, index=True),
     Column("opened_at", BigInteger, nullable=False),
+)
+
+# People whom this server itself knows. E-mails are kept normalised: storage.accounts.normal_email.
+users = Table(
+    "users",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("email", Text, unique=True),
+    Column("name", Text, nullable=False),
+    Column("password_hash", Text),
+    Column("issuer", Text),
+    Column("subject", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("email_verified_at", BigInteger),
+    Column("password_set_at", BigInteger),
+    Column("disabled_at", BigInteger),
+    UniqueConstraint("issuer", "subject"),
+)
+
+# Who reads this table cannot sign in with what it holds: the cookie has the secret, the row its SHA-256.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("account", ForeignKey("users.key"), nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
 )
 
 _update_head = Struct("<6q").pack

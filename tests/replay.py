@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,20 @@ def load(name: str) -> History:
     trace = json.loads(gzip.decompress(path.read_bytes()))
     assert trace["endContent"].isascii(), "positions below count bytes, as pycrdt does"
     return History(_typed(trace), trace["endContent"])
+
+
+def paper(start: int, stop: int) -> list[Any]:
+    """Keystrokes of a real paper: [position, deleted, inserted]."""
+    with gzip.open(Path(__file__).parent / "traces/automerge-paper-prefix.json.gz") as file:
+        return [patch for txn in json.load(file)["txns"][start:stop] for patch in txn["patches"]]
+
+
+def typed(patches: Sequence[Any]) -> str:
+    """The text that they make."""
+    text = ""
+    for at, deleted, inserted in patches:
+        text = text[:at] + inserted + text[at + deleted :]
+    return text
 
 
 def merged(history: History) -> Iterator[bytes]:

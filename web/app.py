@@ -13,14 +13,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collab.hub import Hub, Limits
 from storage.access import Access
+from storage.accounts import Accounts
 from storage.database import Database
 from storage.documents import Documents
 from storage.log import UpdateLog
 from storage.migrations import migrate
-from web import documents, metrics, page, problem, sharing, websocket
+from web import accounts, documents, metrics, page, problem, sharing, websocket
 from web.auth import Authenticator
 from web.connections import Connections
+from web.passwords import Passwords
 from web.settings import Settings, secret_of
+from web.signin import SignIn
 
 
 class Collab:
@@ -54,6 +57,7 @@ def create_http(
     access: Access,
     authenticator: Authenticator,
     connections: Connections,
+    sign_in: SignIn,
 ) -> FastAPI:
     """The documents API, the page, and what operators ask."""
     app = FastAPI(
@@ -70,11 +74,18 @@ def create_http(
     app.state.access = access
     app.state.authenticator = authenticator
     app.state.connections = connections
+    app.state.sign_in = sign_in
     app.state.registry = metrics.registry(hub)
     problem.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     app.include_router(documents.router)
     app.include_router(sharing.router)
+    app.include_router(accounts.router)
+    if settings.oidc_issuer:
+        from web import oidc  # needs the extra of that name
+
+        app.state.provider = oidc.Provider(settings, secret_of(settings))
+        app.include_router(oidc.router)
     app.include_router(metrics.router)
     app.mount("/assets", page.Assets())
     app.include_router(page.router)
@@ -99,10 +110,19 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             settings.awareness_bytes,
         )
         hub, access = Hub(UpdateLog(database), limits), Access(database)
-        authenticator = Authenticator(settings, secret_of(settings), access, None)
+        secret, accounts_store = secret_of(settings), Accounts(database)
+        authenticator = Authenticator(settings, secret, access, accounts_store)
         connections = Connections(authenticator, hub, settings)
         hub.created = connections.changed  # who made it owns it; others were let in while nobody did
-        http = create_http(settings, hub, Documents(database), access, authenticator, connections)
+        sign_in = SignIn(
+            accounts_store,
+            Passwords(hub.stats.limited),
+            secret,
+            settings,
+            hub.stats.limited,
+            connections.dismiss,
+        )
+        http = create_http(settings, hub, Documents(database), access, authenticator, connections, sign_in)
         async with asyncio.TaskGroup() as tasks:
             ready = asyncio.Event()
             work = [tasks.create_task(hub.run(ready)), tasks.create_task(connections.run())]

@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from ipaddress import ip_address
 from typing import Annotated, Any, Protocol
 from urllib.parse import urlsplit
@@ -33,12 +34,13 @@ from collab.errors import (
 from collab.log import Actor
 from collab.rights import Role, granted, higher
 from storage.access import LINK_PREFIX, PERSON_LIMIT, Access
+from storage.accounts import Account
 from storage.models import storable
+from web import session
 from web.keys import KeySet
 from web.settings import Settings
 
 GUEST_COOKIE = "collab_guest"
-ACCOUNT_COOKIE = "collab_session"
 COOKIE_SECONDS = 400 * 24 * 3600  # the longest that browsers keep
 SUBPROTOCOL = "bearer."  # and a token: browsers can give a WebSocket no header
 TOKEN_BYTES = 16 << 10
@@ -78,8 +80,8 @@ class Grant:
 class Sessions(Protocol):
     """Who is signed in with an account."""
 
-    async def session(self, secret: str) -> tuple[str, str, float] | None:
-        """Account id, name and end of the session whose cookie holds ``secret``, or None."""
+    async def session(self, secret: str) -> tuple[Account, datetime] | None:
+        """Whose session it is whose cookie holds ``secret``, and when it ends; None when it has ended."""
 
 
 class Authenticator:
@@ -116,11 +118,11 @@ class Authenticator:
         return replace(await self._by_cookie(connection, named=link is not None), link=link)
 
     async def _by_cookie(self, connection: HTTPConnection, named: bool) -> Identity:
-        if (secret := connection.cookies.get(ACCOUNT_COOKIE)) and self._sessions is not None:
+        if (secret := session.secret_of(connection)) and self._sessions is not None:
             found = await self._sessions.session(secret)
             if found is not None:
-                id, name, expires = found
-                return Identity(Actor(f"account:{id}", "user", name), expires=expires)
+                account, expires = found
+                return Identity(account.actor, expires=expires.timestamp())
         if not named and self._guests_role is not None and not self._is_known_host(connection):
             host = connection.headers.get("host", "")[:100]
             raise Forbidden(f"this server does not know itself as {host!r}; set --public-url")

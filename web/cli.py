@@ -1,4 +1,4 @@
-"""The command line: `collab serve`, `collab migrate`, `collab token`."""
+"""The command line: `collab serve`, `collab migrate`, `collab token`, `collab invite`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from web import auth
 from web import settings as settings_module
 from web.server import serve
 from web.settings import Settings
+from web.signin import INVITATION, invitation
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,13 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_token(
         commands.add_parser("token", help="Make a token, as the application that signs people in would.")
     )
+    _add_invite(commands.add_parser("invite", help="Make a link with which a person makes an account."))
     parsed = parser.parse_args(arguments)
     try:
         settings = settings_module.read(vars(parsed))
         if parsed.command == "token":
             print(_token(settings, parsed))
             return 0
-    except (ValueError, OSError) as error:
+        if parsed.command == "invite":
+            print(_invite(settings, parsed))
+            return 0
+    except (CollabError, ValueError, OSError) as error:
         parser.error(str(error))
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -90,6 +95,27 @@ def _token(settings: Settings, parsed: argparse.Namespace) -> str:
         kind="agent" if parsed.agent else "user",
         documents=documents,
     )
+
+
+def _add_invite(parser: argparse.ArgumentParser) -> None:
+    settings_module.add_flags(parser, "data", "secret", "port", "log_level")
+    parser.add_argument(
+        "email", help="Whose account it will be; of one that is there the link sets the password."
+    )
+    parser.add_argument("--name", help="The name that others see; the person may choose another.")
+    parser.add_argument(
+        "--url", help="Where people reach the server; default COLLAB_PUBLIC_URL, else http://127.0.0.1:PORT."
+    )
+
+
+def _invite(settings: Settings, parsed: argparse.Namespace) -> str:
+    if not settings.secret and not (settings.data / "secret").exists():
+        raise ValueError(
+            f"there is no secret in {settings.data}: give the --data or COLLAB_SECRET that the server has"
+        )
+    key = auth.derived_key(settings_module.secret_of(settings), INVITATION)
+    url = parsed.url or settings.public_url or f"http://127.0.0.1:{settings.port}"
+    return f"{url.rstrip('/')}/join#{invitation(key, parsed.email, parsed.name)}"
 
 
 async def _migrate(settings: Settings) -> None:

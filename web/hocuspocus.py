@@ -42,6 +42,7 @@ class Channel:
 
     def __init__(self, socket: Socket, key: bytes) -> None:
         self.key = key
+        self.sync = key + b"\x00"  # what its sync messages begin with
         self.room: Room | None = None  # once it has had what was queued
         self.session: Session | None = None
         self.queue: deque[Frame] = deque()
@@ -50,21 +51,22 @@ class Channel:
         self.left = False
         self.task: asyncio.Task[None] | None = None
         self._socket = socket
+        self._link = socket.link
 
     @property
     def congested(self) -> bool:
-        return self._socket.link.congested
+        return self._link.congested
 
-    def write(self, message: bytes) -> None:
+    def write(self, message: bytes, times: int = 1) -> None:
         if not self.left:
-            self._socket.link.write(message, self.key)
+            self._link.write(message, times, self.key)
 
     def close(self, code: int, reason: str) -> None:
         # Never this document alone: a client that is told so does not come back for it.
-        self._socket.link.close(code, reason)
+        self._link.close(code, reason)
 
     def backlog(self) -> int:
-        return self._socket.link.backlog()
+        return self._link.backlog()
 
     def pause(self) -> None:
         self._socket.pause(self)
@@ -73,7 +75,7 @@ class Channel:
         self._socket.resume(self)
 
     def probe(self) -> None:
-        self._socket.link.probe()
+        self._link.probe()
 
     def ask_token(self) -> None:
         self.write(hocuspocus.ASK_TOKEN)
@@ -98,6 +100,7 @@ class Socket:
         self._request = request
         self._address = address
         self._channels: dict[bytes, Channel] = {}
+        self._latest: Channel | None = None  # whose frame came last; most sockets have no other
         self._paused: set[Channel] = set()
         self._queued = [0, 0]  # frames, bytes
         self._tasks: asyncio.TaskGroup
@@ -149,6 +152,12 @@ class Socket:
 
     def receive(self, data: bytes) -> None:
         """Take one frame of at most LARGE bytes."""
+        latest = self._latest
+        if latest is not None and latest.room is not None and data.startswith(latest.sync):
+            # What ``_take`` would do, at a third of its cost: nearly every frame is a keystroke.
+            assert latest.session is not None
+            self._hub.receive(latest.room, latest.session, data[len(latest.key) :])
+            return
         try:
             if len(data) == 1:
                 self._take_heartbeat(data)
@@ -183,6 +192,7 @@ class Socket:
         """Take a frame for an open document. Kinds that are not known are passed over, as Hocuspocus does."""
         session = channel.session
         assert session is not None
+        self._latest = channel
         if frame.kind in hocuspocus.ROOM_TYPES:
             self._hub.receive(room, session, frame.body)
         elif frame.kind == hocuspocus.STATELESS:
@@ -228,6 +238,9 @@ class Socket:
     def _enqueue(self, frame: Frame, channel: Channel) -> None:
         if channel.task is None and not self._keeps(frame, channel):
             return
+        if frame.body.startswith(STEP1):
+            # Answered both, a provider would have one acknowledgement more than it counts.
+            self._forget(channel, [one for one in channel.queue if one.body.startswith(STEP1)])
         channel.queue.append(frame)
         self._queued[0] += 1
         self._queued[1] += len(frame.body)
@@ -242,13 +255,14 @@ class Socket:
         essential = frame.kind == hocuspocus.AWARENESS or frame.body.startswith(STEP1)
         if not essential or len(frame.body) > LARGE:
             return False
-        for waiting in channel.queue:
-            if waiting.kind == frame.kind:
-                channel.queue.remove(waiting)
-                self._queued[0] -= 1
-                self._queued[1] -= len(waiting.body)
-                break
+        self._forget(channel, [one for one in channel.queue if one.kind == frame.kind])
         return True
+
+    def _forget(self, channel: Channel, frames: list[Frame]) -> None:
+        for frame in frames:
+            channel.queue.remove(frame)
+            self._queued[0] -= 1
+            self._queued[1] -= len(frame.body)
 
     def _dequeue(self, channel: Channel) -> Frame:
         frame = channel.queue.popleft()
@@ -320,6 +334,7 @@ class Socket:
         """The client is done with this document; the socket stays."""
         if self._channels.get(channel.key) is channel:
             del self._channels[channel.key]
+        self._latest = None
         while channel.queue:
             self._dequeue(channel)
         if channel.room is not None and channel.session is not None:

@@ -8,10 +8,12 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from math import inf
 from pathlib import Path
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
 from collab.rights import Role
 
@@ -78,6 +80,22 @@ class Settings:
     )
     audience: str = setting("collab", "The aud that tokens must have.")
     issuer: str = setting("", "The iss that tokens must have, when given.")
+    signup: str = setting(
+        "off", "Who may make an account: off is who is invited (`collab invite`), open is all."
+    )
+    sign_ins_per_address: float = setting(
+        30.0, "Attempts to sign in a minute from one address (of IPv6 one /64)."
+    )
+    sign_ins_per_email: float = setting(5.0, "Attempts to sign in a minute with one e-mail address.")
+    oidc_issuer: str = setting(
+        "", "OpenID provider to sign in with, as it writes itself, such as https://accounts.google.com."
+    )
+    oidc_client_id: str = setting("", "The client id that the OpenID provider gave to this server.")
+    oidc_client_secret: str = field(
+        default="",
+        repr=False,
+        metadata={"help": "The client's secret, if it has one. Give it as a variable, like the secret."},
+    )
     document_bytes: int = setting(64 << 20, "Largest document as stored; a full one takes no more edits.")
     awareness_bytes: int = setting(16 << 10, "Largest presence of one client; a larger one is not shown.")
     connections_per_address: int = setting(256, "WebSockets from one address; 0 is no limit.")
@@ -160,6 +178,7 @@ def read(flags: Mapping[str, str | None], environment: Mapping[str, str] = os.en
             raise ValueError(f"{where} must be {_described(kind)}, not {given!r}") from None
     settings = Settings(**values)
     _check_rights(settings)
+    _check_sign_in(settings)
     if not 0 <= settings.port <= 65535:
         raise ValueError(f"--port must be between 0 and 65535, not {settings.port}")
     if settings.log_level not in LOG_LEVELS:
@@ -227,11 +246,42 @@ def _check_rights(settings: Settings) -> None:
         raise ValueError(f"--public-url must be like https://docs.example.org, not {settings.public_url!r}")
 
 
+def _check_sign_in(settings: Settings) -> None:
+    if settings.signup not in ("off", "open"):
+        raise ValueError(f"--signup must be off or open, not {settings.signup!r}")
+    if not settings.oidc_issuer:
+        return
+    if not is_trustworthy(settings.oidc_issuer):
+        raise ValueError(f"--oidc-issuer must be an https:// URL, not {settings.oidc_issuer!r}")
+    for name in ("oidc_client_id", "public_url"):
+        if not getattr(settings, name):
+            raise ValueError(f"--oidc-issuer needs --{name.replace('_', '-')} too")
+    if find_spec("authlib") is None or find_spec("httpx2") is None:
+        raise ValueError("--oidc-issuer needs more packages: pip install 'collab-server[oidc]'")
+
+
+def is_trustworthy(url: str) -> bool:
+    """Whether nobody on the way can change what comes from ``url``: by https, or from this machine."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    if parts.scheme == "http":
+        try:
+            return parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
+        except ValueError:
+            return False
+    return parts.scheme == "https" and bool(parts.hostname)
+
+
 LOG_LEVELS: Sequence[str] = ("debug", "info", "warning", "error")
 POSITIVE = (
     "document_bytes",
     "awareness_bytes",
     "sign_in_seconds",
+    "sign_ins_per_address",
+    "sign_ins_per_email",
     "message_bytes",
     "body_bytes",
     "memory_bytes",

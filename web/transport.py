@@ -221,13 +221,13 @@ class Transport(WebSocketsSansIOProtocol):
 
     # --- Link
 
-    def write(self, message: bytes, key: bytes = b"") -> None:
+    def write(self, message: bytes, times: int = 1, key: bytes = b"") -> None:
         if self.close_sent or self.disconnected:
             return
+        frame = framed(message, key)
         if self._deflates and len(message) >= WORTH_DEFLATING:
-            self.transport.write(min(deflated(message, key), framed(message, key), key=len))
-        else:
-            self.transport.write(framed(message, key))
+            frame = min(deflated(message, key), frame, key=len)
+        self.transport.write(frame if times == 1 else frame * times)
 
     def close(self, code: int, reason: str) -> None:
         if self.close_sent or self.disconnected or self.transport.is_closing():

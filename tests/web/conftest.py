@@ -1,12 +1,15 @@
-"""A real server in a process of its own for every test that asks."""
+"""A real server in a process of its own for every test that asks, and stock clients in Node or Chromium."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from serverprocess import Server
+from stockclients import CHROMIUM_FLAGS, Host, NodeHost, PageHost, bundle, install
 
 
 @pytest.fixture
@@ -40,3 +43,49 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def server(make_server: Callable[..., Server]) -> Server:
     return make_server()
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> str:
+    install()
+    return bundle(tmp_path_factory.mktemp("page") / "page.js")
+
+
+@pytest.fixture(scope="module")
+def browser(require: Callable[[object, str], None]) -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    require(chromium, "Chromium is needed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def make_host(script: str, browser: Browser) -> Iterator[Callable[[str, Server], Host]]:
+    """Make hosts, of runtime "node" or "chromium"; all end with the module."""
+    made: list[Host] = []
+
+    def make(runtime: str, server: Server) -> Host:
+        host: Host = NodeHost() if runtime == "node" else PageHost(browser, script, server.url)
+        made.append(host)
+        return host
+
+    yield make
+    for host in made:
+        host.kill()
+        # Nothing a client throws may go unseen: that is how stock clients tell of a frame they cannot read.
+        assert not getattr(host, "errors", [])
+
+
+@pytest.fixture(params=["node", "chromium"])
+def runtime(request: pytest.FixtureRequest) -> str:
+    value: str = request.param
+    return value
+
+
+@pytest.fixture
+def host(runtime: str, server: Server, make_host: Callable[[str, Server], Host]) -> Iterator[Host]:
+    host = make_host(runtime, server)
+    yield host
+    host.kill()

@@ -2,81 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import shutil
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from replay import paper, typed
 from serverprocess import Server
-from stockclients import (
-    CHROMIUM_FLAGS,
-    GENERATIONS,
-    Host,
-    NodeHost,
-    PageHost,
-    Peer,
-    bundle,
-    install,
-    room_path,
-)
+from stockclients import GENERATIONS, UNICODE, Host, Peer, all_until, room_path
 
-TRACES = Path(__file__).parents[1] / "traces"
 IDLE_SECONDS = 90
-UNICODE = "नमस्ते 漢字 👩‍👩‍👧‍👦 e\u0301 🇪🇺 \U0001f44d\U0001f3fd"
-
-
-@pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> str:
-    install()
-    return bundle(tmp_path_factory.mktemp("page") / "page.js")
-
-
-@pytest.fixture(scope="module")
-def browser(require: Callable[[object, str], None]) -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    require(chromium, "Chromium is needed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_FLAGS))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def make_host(script: str, browser: Browser) -> Iterator[Callable[[str, Server], Host]]:
-    """Make hosts, of runtime "node" or "chromium"; all end with the module."""
-    made: list[Host] = []
-
-    def make(runtime: str, server: Server) -> Host:
-        host: Host = NodeHost() if runtime == "node" else PageHost(browser, script, server.url)
-        made.append(host)
-        return host
-
-    yield make
-    for host in made:
-        host.kill()
-        # Nothing a client throws may go unseen: that is how stock clients tell of a frame they cannot read.
-        assert not getattr(host, "errors", [])
-
-
-@pytest.fixture(params=["node", "chromium"])
-def runtime(request: pytest.FixtureRequest) -> str:
-    value: str = request.param
-    return value
-
-
-@pytest.fixture
-def host(runtime: str, server: Server, make_host: Callable[[str, Server], Host]) -> Iterator[Host]:
-    host = make_host(runtime, server)
-    yield host
-    host.kill()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,11 +46,6 @@ def everybody(host: Host, server: Server, document: str, *, named: bool = False)
     ]
 
 
-def all_until(peers: Sequence[Peer], timeout: float = 20, **wanted: Any) -> list[Any]:
-    """Wait until the state of every client has the ``wanted`` values."""
-    return [finish() for finish in [peer.begin_until(timeout, **wanted) for peer in peers]]
-
-
 def all_equal(server: Server, document: str, peers: Sequence[Peer]) -> str:
     """Wait until every client has the server's text, and return it. Every edit must have been sent."""
     # What a client has sent before is in the log once a later edit of it has come back.
@@ -128,19 +61,6 @@ def content(server: Server, document: str) -> str:
     with urllib.request.urlopen(f"{server.url}/api/documents/{quote(document, safe='')}/content") as answer:
         text: str = answer.read().decode("utf-8", "surrogatepass")
         return text
-
-
-def paper(start: int, stop: int) -> list[Any]:
-    """Keystrokes of a real paper."""
-    with gzip.open(TRACES / "automerge-paper-prefix.json.gz") as file:
-        return [patch for txn in json.load(file)["txns"][start:stop] for patch in txn["patches"]]
-
-
-def typed(patches: Sequence[Any]) -> str:
-    text = ""
-    for at, deleted, inserted in patches:
-        text = text[:at] + inserted + text[at + deleted :]
-    return text
 
 
 def test_each_generation_types_a_paper_and_another_reads_it(host: Host, server: Server) -> None:
