@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, Table, delete, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from collab.errors import CollabError, InvalidRequest
@@ -260,6 +260,16 @@ class Access:
             raise NoSuchGrant("this link was revoked or has expired; ask for a new one")
         return row.name, _link(row)
 
+    async def adopt(self, guest: str, person: str) -> None:
+        """What was shared with a guest, who has now signed in as ``person``, is shared with both. A role that
+        ``person`` has on a document already stays."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(_copied(members, "document", guest, person))
+            connection.execute(_copied(openings, "link", guest, person))
+
+        await self._database.write(work)
+
     async def open_link(self, id: str, person: str) -> None:
         """Give ``person`` the link's role for as long as the link lives. Idempotent. Raises NoSuchGrant."""
         _check_person(person)
@@ -279,6 +289,14 @@ class Access:
             await self._database.write(work)
         except IntegrityError:
             raise NoSuchGrant("this link was revoked; ask for a new one") from None
+
+
+def _copied(table: Table, column: str, guest: str, person: str) -> Any:
+    """Insert, for ``person``, the rows that ``guest`` has and ``person`` lacks by ``column``."""
+    theirs = select(table.c[column]).where(table.c.person == person)
+    columns = [literal(person) if c.name == "person" else c for c in table.c]
+    rows = select(*columns).where(table.c.person == guest, table.c[column].not_in(theirs))
+    return insert(table).from_select([c.name for c in table.c], rows)
 
 
 def digest(secret: str) -> bytes:

@@ -165,6 +165,11 @@ class Authenticator:
         id = claims.get("sub", "")
         return (id, _name(claims.get("name"))) if _GUEST.fullmatch(id) else None
 
+    def guest_of(self, connection: HTTPConnection) -> str | None:
+        """The actor id of the guest whose cookie a request carries, whoever has signed in beside it."""
+        found = self._guest_cookie(connection)
+        return None if found is None else f"guest:{found[0]}"
+
     def welcome(self, connection: HTTPConnection, response: Response, name: str | None = None) -> str:
         """Give a browser its guest identity when it has none yet, or a new ``name`` to the one it has.
         Returns the guest's actor id."""

@@ -281,9 +281,11 @@ class Socket:
         opened = False
         try:
             name = check_name(hocuspocus.name_of(channel.key))
+            since = self._connections.dismissals
             identity = await self._authenticator.identify(self._request, self._token(channel))
+            self.link.belongs_to(identity.actor.id if identity.lasting else self._address)
             async with self._connections.enter(
-                identity, name, self._address, channel, HOCUSPOCUS, channel.ask_token
+                identity, since, name, self._address, channel, HOCUSPOCUS, channel.ask_token
             ) as connection:
                 # Loaded before the client hears that it may come: a failure is no denial.
                 await self._hub.open(name)
