@@ -10,13 +10,15 @@ import asyncio
 import gzip
 import json
 import random
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, repeat
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import cast
 
+import jwt
 from pycrdt import Doc, Text, TransactionEvent
 
 EMPTY_STEP_1 = b"\x00\x00\x01\x00"
@@ -181,15 +183,33 @@ class Run:
 # -- whom it is typed to -------------------------------------------------------------------------------
 
 
+SECRET = secrets.token_urlsafe(32)  # that the servers share with us, who make the tokens
+AUDIENCE = "collab"
+
+
+def token(client: int) -> str:
+    """What an application gives its user: who it is, and that it may edit everything."""
+    claims = {
+        "sub": f"writer-{client}",
+        "name": f"Writer {client}",
+        "aud": AUDIENCE,
+        "exp": int(time()) + 24 * 3600,
+        "documents": {"*": "editor"},
+    }
+    return jwt.encode(claims, SECRET, "HS256")
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a server wants its messages: where the document's name goes and what opens a session."""
+    """How a server's messages are framed: where the document's name goes and the token, and whether each
+    update is acknowledged by a SyncStatus."""
 
     name: str
+    root: str
     hocuspocus: bool
 
-    def path(self, document: str) -> str:
-        return "/" if self.hocuspocus else f"/ws/{document}"
+    def path(self, document: str, client: int) -> str:
+        return self.root if self.hocuspocus else f"{self.root}/{document}?token={token(client)}"
 
     def prefix(self, document: str) -> bytes:
         return varbytes(document.encode()) if self.hocuspocus else b""
@@ -200,12 +220,13 @@ class Dialect:
         presence = b"\x01" + varuint(client) + b"\x01" + varbytes(state)
         messages = [EMPTY_STEP_1, b"\x01" + varbytes(presence)]
         if self.hocuspocus:
-            messages.insert(0, b"\x02\x00" + varbytes(b"") + varbytes(b"4.8.0"))
+            messages.insert(0, b"\x02\x00" + varbytes(token(client).encode()) + varbytes(b"4.8.0"))
         return b"".join(frame(self.prefix(document) + message) for message in messages)
 
 
-COLLAB = Dialect("collab", hocuspocus=False)
-HOCUSPOCUS = Dialect("hocuspocus", hocuspocus=True)
+Y_WEBSOCKET = Dialect("collab", "/ws", hocuspocus=False)
+COLLAB_HOCUSPOCUS = Dialect("collab-hocuspocus", "/ws", hocuspocus=True)
+HOCUSPOCUS = Dialect("hocuspocus", "/", hocuspocus=True)
 
 
 @dataclass(slots=True)
@@ -213,21 +234,32 @@ class Tally:
     """What has reached whom, over all rooms of a scenario."""
 
     delivered: int = 0  # edits x clients, the writer's own copy included
+    owed: int = 0  # acknowledgements that have not come
     target: int = 0
     reached: asyncio.Future[None] | None = None
     receipts: list[tuple[float, list[float], int, int]] = field(default_factory=list)
 
     async def reach(self, target: int) -> None:
-        """Wait until ``target`` edits were delivered. Raises LoadError when that takes too long."""
+        """Wait until ``target`` edits were delivered, and all acknowledged where that is the protocol.
+        Raises LoadError when it takes too long."""
         self.target = target
-        if self.delivered < target:
-            self.reached = asyncio.get_running_loop().create_future()
-            try:
-                await asyncio.wait_for(self.reached, PATIENCE)
-            except TimeoutError:
-                raise LoadError(f"{self.delivered} of {target} edits delivered in {PATIENCE} s") from None
+        self.reached = asyncio.get_running_loop().create_future()
+        self.count()
+        try:
+            await asyncio.wait_for(self.reached, PATIENCE)
+        except TimeoutError:
+            raise LoadError(
+                f"{self.delivered} of {target} edits delivered, {self.owed} not acknowledged in {PATIENCE} s"
+            ) from None
         if self.delivered > target:
             raise LoadError(f"{self.delivered} edits delivered, {target} were typed")
+        if self.owed < 0:
+            raise LoadError(f"{-self.owed} more acknowledgements came than updates were sent")
+
+    def count(self) -> None:
+        """Something has come: it may have been the last."""
+        if self.delivered >= self.target and self.owed <= 0 and self.reached and not self.reached.done():
+            self.reached.set_result(None)
 
     def fail(self, error: LoadError) -> None:
         if self.reached and not self.reached.done():
@@ -276,6 +308,7 @@ class Client(asyncio.Protocol):
         self._dialect = dialect
         self._prefix = dialect.prefix(room.document)
         self._update = self._prefix + UPDATE
+        self._saved = self._prefix + b"\x08\x01"
         self._open = False
         self._closing = False
         self._rest = b""
@@ -286,7 +319,7 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's does not derive from it
         self.transport.write(
-            f"GET {self._dialect.path(self.room.document)} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"GET {self._dialect.path(self.room.document, self.client)} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
         )
@@ -317,6 +350,9 @@ class Client(asyncio.Protocol):
             if data[at] == 0x82:
                 if message.startswith(self._update):
                     self._receive(message, now)
+                elif message == self._saved:
+                    self.room.tally.owed -= 1
+                    self.room.tally.count()
                 else:
                     self._answer(message, now)
             elif data[at] == 0x89:
@@ -346,8 +382,7 @@ class Client(asyncio.Protocol):
             else:
                 tally.receipts.append((now, room.sent[writer], before, after))
         tally.delivered += new
-        if tally.delivered >= tally.target and tally.reached and not tally.reached.done():
-            tally.reached.set_result(None)
+        tally.count()
 
     def _answer(self, message: bytes, now: float) -> None:
         if not message.startswith(self._prefix):
@@ -355,12 +390,13 @@ class Client(asyncio.Protocol):
         at = len(self._prefix)
         kind = message[at : at + 2]
         if kind == SYNC_STEP_1:
+            self.room.tally.owed += self._dialect.hocuspocus
             self.transport.write(frame(self._prefix + EMPTY_STEP_2))
         elif kind == SYNC_STEP_2 and not self.synced.done():
             if self.kept is not None:
                 self.kept.append(message[read_varuint(message, at + 2)[1] :])
             self.synced.set_result(now)
-        elif kind[:1] == b"\x02" and kind != b"\x02\x02":
+        elif (kind[:1] == b"\x02" and kind != b"\x02\x02") or kind == b"\x08\x00":
             self._fail(f"denied: {message!r}")
 
     def type(self, now: float) -> None:
@@ -372,6 +408,8 @@ class Client(asyncio.Protocol):
         last = min(self.limit, self.acknowledged + self.window)
         if last > first:
             sent.extend(repeat(now, last - first))
+            if self._dialect.hocuspocus:
+                self.room.tally.owed += last - first
             prefix = self._prefix
             self.transport.write(b"".join([frame(prefix + updates[i]) for i in range(first, last)]))
 

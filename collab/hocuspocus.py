@@ -18,6 +18,8 @@ ROOM_TYPES = frozenset((SYNC, AWARENESS, QUERY_AWARENESS))  # what a room takes 
 TOKEN, DENIED, AUTHENTICATED = 0, 1, 2  # kinds of auth message
 PING, PONG = b"\x09", b"\x0a"  # the only frames without a key
 
+KEY_LIMIT = 1024  # bytes of a routing key: a name of 255, NUL, and a session id of a dozen characters
+
 SAVED, REFUSED = b"\x08\x01", b"\x08\x00"  # SyncStatus
 ASK_TOKEN = b"\x02\x00"
 
@@ -34,7 +36,9 @@ class Frame(NamedTuple):
 
 def decode(data: bytes) -> Frame:
     """Raises ProtocolError."""
-    _, at = read_var_bytes(data, 0)
+    key, at = read_var_bytes(data, 0)
+    if len(key) > KEY_LIMIT:  # it is kept, and comes back with every answer
+        raise ProtocolError(f"a routing key has at most {KEY_LIMIT} bytes")
     kind, _ = read_var_uint(data, at)
     return Frame(data[:at], kind, data[at:])
 

@@ -7,6 +7,7 @@ takes what waits in every room; while it is under way, new updates gather. That 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import time
@@ -40,7 +41,8 @@ SWEEP_TICKS = 10  # a quiet socket hears something every 10-20 s; clients give u
 RETRY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries of a failing commit; then the last
 WORTH_STORING = 4096  # bytes of tail for which a closing room writes a snapshot first
 
-PIECE = 64 << 10  # bytes of a large update taken at a time, about 10 ms of work
+PIECE = 4 << 10  # bytes of a large update taken at a time, up to 2 ms of work
+TURN = 0.001  # seconds of work on rooms before whoever else has something to do gets to it
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -137,9 +139,11 @@ class Hub:
                     for part in await asyncio.to_thread(_checked_parts, message.update):
                         if session.closed:
                             return
-                        room.receive_update(session, part, origin)
+                        if not room.receive_update(session, part, origin):
+                            break  # and it has been told so, once for all
                         await asyncio.sleep(0)
-                    room.answer(session)
+                    else:
+                        room.answer(session)
         except CorruptLog:
             self._failed(room)
         except CollabError as error:
@@ -239,7 +243,7 @@ class Hub:
             await self._work.wait()
             self._work.clear()
             rooms, self._stirred = self._stirred, set()
-            taken = [(room, batch) for room in rooms if (batch := self._take(room)) is not None]
+            taken = await self._take_all(rooms)
             if self._settling:
                 self._settle()  # an update that was refused after all
             if taken:
@@ -249,6 +253,19 @@ class Hub:
                 finally:
                     self._in_flight = set()
                     self._landed.set()
+
+    async def _take_all(self, rooms: set[Room]) -> list[tuple[Room, Batch]]:
+        """What waits in ``rooms``, the least first: a letter does not wait for a book."""
+        taken = []
+        began = time.perf_counter()
+        for room in sorted(rooms, key=lambda room: room.uncommitted_bytes):
+            if (batch := self._take(room)) is not None:
+                self._in_flight.add(room.name)
+                taken.append((room, batch))
+            if time.perf_counter() - began > TURN:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+        return taken
 
     def _take(self, room: Room) -> Batch | None:
         try:
@@ -284,7 +301,11 @@ class Hub:
         done = time.monotonic()
         self.stats.commits += 1
         self.stats.commit_seconds.observe(done - started)
+        began = time.perf_counter()
         for room, batch in taken:
+            if time.perf_counter() - began > TURN:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
             if room.failure is None:
                 self.stats.updates += len(batch.entries)
                 try:
@@ -458,6 +479,12 @@ class Hub:
 
 
 def _checked_parts(data: bytes) -> list[bytes]:
-    if update.check(data, {}).skips:
-        data = update.before_skips(data)
-    return update.split(data, PIECE)
+    # The collector finds nothing among the many small objects of one update, looks at them all again and
+    # again, and lets no other thread run meanwhile.
+    gc.disable()
+    try:
+        if update.check(data, {}).skips:
+            data = update.before_skips(data)
+        return update.split(data, PIECE)
+    finally:
+        gc.enable()

@@ -151,8 +151,7 @@ class Room:
             return
         try:
             if (keystroke := protocol.sole_update(frame)) is not None:
-                self.receive_update(session, keystroke, Origin.EDIT)
-                if session.dialect.saved is not None:
+                if self.receive_update(session, keystroke, Origin.EDIT):
                     self.answer(session)
                 return
             for message in protocol.decode(frame):
@@ -167,15 +166,15 @@ class Room:
     def take(self, session: Session, message: protocol.Message) -> None:
         """Take one message. Raises the CollabError for which the session is to end."""
         if type(message) is protocol.Update:
-            self.receive_update(session, message.update, Origin.EDIT)
-            self.answer(session)
+            if self.receive_update(session, message.update, Origin.EDIT):
+                self.answer(session)
         elif type(message) is protocol.AwarenessUpdate:
             self._receive_awareness(session, message.data)
         elif type(message) is protocol.SyncStep1:
             self._receive_step1(session, message.state_vector)
         elif type(message) is protocol.SyncStep2:
-            self.receive_update(session, message.update, Origin.OFFLINE)
-            self.answer(session)
+            if self.receive_update(session, message.update, Origin.OFFLINE):
+                self.answer(session)
         elif type(message) is protocol.SyncStatus:
             if session.denied:  # not all that it sent before is saved, and never will be
                 self._owe(session, session.dialect.denied(session.denied))
@@ -204,16 +203,17 @@ class Room:
 
     # --- the one door for changes
 
-    def receive_update(self, session: Session, data: bytes, origin: Origin) -> None:
-        """Check, apply and queue one update for commit, or hold it until what it needs is here.
+    def receive_update(self, session: Session, data: bytes, origin: Origin) -> bool:
+        """Check, apply and queue one update for commit, or hold it until what it needs is here. False when
+        it was refused and its sender has been told so; the caller acknowledges it otherwise (``answer``).
 
-        Raises UpdateError for what is refused; then nothing of it is kept.
+        Raises UpdateError for what no client sends; then nothing of it is kept.
         """
         session.received += 1
         checked = update.check(data, self.clocks)
         if not session.writes:
             self.deny(session, checked)
-            return
+            return False
         if checked.skips:
             # Its client has pending structs itself; their author sends them, so take what stands.
             data = update.before_skips(data)
@@ -225,10 +225,15 @@ class Room:
             contested = missing is not None
         if missing is not None:
             self._hold(session, data, origin, missing, contested)
-        else:
-            self._accept(session, data, origin, checked)
-            if self._holding and not self._awaited.isdisjoint(checked.extends):
-                self._retry_held()
+            return True
+        if not self._fits(data, checked):
+            self._fill(session)
+            self._owe(session, session.dialect.denied(session.denied))
+            return False
+        taken = self._accept(session, data, origin, checked)
+        if self._holding and not self._awaited.isdisjoint(checked.extends):
+            self._retry_held()
+        return taken
 
     def deny(self, session: Session, checked: update.Checked) -> None:
         """Answer an update that its sender may not make; one that brings nothing new is no harm (R6)."""
@@ -246,18 +251,36 @@ class Room:
 
     def answer(self, session: Session) -> None:
         """Acknowledge the update that ``receive_update`` has just taken, where the dialect wants that."""
-        if session.dialect.saved is not None and session.writes:
+        if session.dialect.saved is not None:
             self._owe(session, session.dialect.saved)
 
-    def _accept(self, session: Session, data: bytes, origin: Origin, checked: update.Checked) -> None:
+    def _fits(self, data: bytes, checked: update.Checked) -> bool:
+        return not checked.extends or self.size + len(data) <= self.document_bytes
+
+    def _fill(self, session: Session) -> None:
+        """The document is full. From here on it lacks something that this client has: nothing later of it
+        makes sense, nor what waits, and what was asked about that is answered with a refusal."""
+        session.writes = False
+        session.denied = f"the document is full: it may hold {self.document_bytes} bytes"
+        self._stats.limited["document"] += 1
+        lost = [held.number for held in session.held]
+        session.held.clear()
+        session.held_bytes = 0
+        self._holding.discard(session)
+        before = 0
+        for i, wanted in enumerate(session.wanted):
+            if session.dialect.saved is not None:  # one for each update
+                refused = any(before < number <= wanted.number for number in lost)
+            else:  # 102 is about all that came before; an update that comes back is not lost
+                refused = wanted.message[0] == protocol.SYNC_STATUS and any(n <= wanted.number for n in lost)
+            if refused:
+                session.wanted[i] = wanted._replace(message=session.dialect.denied(session.denied))
+            before = wanted.number
+        session.wanted_bytes = sum(len(wanted.message) for wanted in session.wanted)
+
+    def _accept(self, session: Session, data: bytes, origin: Origin, checked: update.Checked) -> bool:
+        """False as ``receive_update``, where it has to be called again."""
         extends = checked.extends
-        if extends and self.size + len(data) > self.document_bytes:
-            # From here on it lacks something that the client has: nothing later of it makes sense.
-            session.writes = False
-            session.denied = f"the document is full: it may hold {self.document_bytes} bytes"
-            self._stats.limited["document"] += 1
-            self._owe(session, session.dialect.denied(session.denied))
-            return
         if extends and (checked.nests or self._nesting is not None):
             if self._nesting is None:
                 self._nesting = update.Nesting(self._applied())
@@ -270,15 +293,14 @@ class Room:
                 doc = self._doc
                 self._apply()
                 if self._doc is not doc:
-                    self.receive_update(session, data, origin)
-                    return
+                    return self.receive_update(session, data, origin)
             self._return(session, data, origin, checked)
-            return
+            return True
         for client in extends:
             self.clocks[client] = checked.clocks[client]
         if checked.surrogates or self._surrogates is not None:
             self._watch_surrogates(data)
-        if origin is Origin.EDIT and len(extends) == 1 and session.client is None:
+        if origin is Origin.EDIT and len(extends) == 1:
             self._claim(session, extends[0])
         self.head += 1
         client = extends[0] if extends else session.client or 0
@@ -290,6 +312,7 @@ class Room:
             self._paused.add(session)
             session.link.pause()
         self._stirred(self)
+        return True
 
     def _apply(self) -> None:
         """Bring the doc up to what was accepted: in one transaction for all, before anything of it is
@@ -342,9 +365,14 @@ class Room:
             self._owe(session, protocol.encode_update(data))
 
     def _claim(self, session: Session, client: int) -> None:
+        """Make ``client`` the session's own, unless somebody else writes with it now. Who may not write
+        holds it against nobody: presence alone could keep its owner, who was away, from coming back."""
+        owner = self._owners.get(client)
+        if owner is session or (owner is not None and owner.actor.id != session.actor.id):
+            return
         if session.client is None:
             session.client = client
-        if session.client == client:
+        if session.client == client and session.writes:
             self._owners[client] = session
 
     def _contested(self, session: Session, checked: update.Checked) -> dict[int, int] | None:
@@ -400,6 +428,12 @@ class Room:
             if checked.deletes and self._of_others(session, held.missing):
                 # Made before somebody here typed what it deletes; an honest client just sends it again.
                 raise Resync("it deletes what its author had not sent yet; reconnect")
+            if not self._fits(held.data, checked):
+                self._fill(session)
+                if session.dialect.saved is None:  # else each update is answered by itself
+                    self._owe(session, session.dialect.denied(session.denied))
+                progress = True
+                break
             session.held.remove(held)
             session.held_bytes -= len(held.data)
             self._accept(session, held.data, held.origin, checked)
@@ -484,25 +518,36 @@ class Room:
         self._wanting.add(session)
         session.wanted.append(Wanted(session.received, self.head, message))
         session.wanted_bytes += len(message)
-        self._acknowledge(session)
+        if self.durable >= self.head or session.held:  # else the commit under way or the next is the moment
+            self._acknowledge(session)
         if session.wanted_bytes > WANTED_BYTES:
             raise Resync("too many acknowledgements wait; reconnect to send everything again")
 
     def _acknowledge(self, session: Session) -> None:
-        while session.wanted:
-            number, seq, message = session.wanted[0]
+        """Send what is due; equal ones in one go, since a commit holds many updates of a fast writer."""
+        wanted = session.wanted
+        due, times = b"", 0
+        while wanted:
+            number, seq, message = wanted[0]
             if session.held and session.held[0].number <= number:
-                session.wanted[0] = Wanted(number, None, message)
-                return
+                wanted[0] = Wanted(number, None, message)
+                break
             if seq is None:  # what it waited for has just been taken
                 seq = self.head
-                session.wanted[0] = Wanted(number, seq, message)
-            if not self.is_durable(seq):
-                return
-            session.wanted.popleft()
+                wanted[0] = Wanted(number, seq, message)
+            if seq > self.durable and not self.is_durable(seq):
+                break
+            wanted.popleft()
             session.wanted_bytes -= len(message)
-            session.send(message)
-        self._wanting.discard(session)
+            if message != due:
+                if times:
+                    session.send(due, times)
+                due, times = message, 0
+            times += 1
+        else:
+            self._wanting.discard(session)
+        if times:
+            session.send(due, times)
 
     # --- answers
 

@@ -33,8 +33,8 @@ class Link(Protocol):
     def congested(self) -> bool:
         """Whether the network takes less than it is given; only then is ``backlog`` worth asking."""
 
-    def write(self, message: bytes) -> None:
-        """Hand one message over, in order."""
+    def write(self, message: bytes, times: int = 1) -> None:
+        """Hand one message over, in order; as many ``times`` as it is to be read."""
 
     def close(self, code: int, reason: str) -> None:
         """End the connection, after what was handed over, within a deadline."""
@@ -102,18 +102,19 @@ class Session:
             return self.born > other.born
         return other.client != client and self.client in (None, client)
 
-    def send(self, message: bytes) -> None:
-        """Hand ``message`` to the peer, or end the session when it has left too much unread."""
+    def send(self, message: bytes, times: int = 1) -> None:
+        """Hand ``message`` to the peer, so many ``times``, or end the session when it has left too much
+        unread."""
         if self.closed:
             return
         self.quiet = False
         if self.link.congested and self.link.backlog() > self.allowed:
             self.end(Overloaded("more waits for this client than it reads; reconnect"))
             return
-        self._write(message)
+        self._write(message, times)
 
-    def _write(self, message: bytes) -> None:
-        self.link.write(message)
+    def _write(self, message: bytes, times: int = 1) -> None:
+        self.link.write(message, times)
         if len(message) > STREAM_WINDOW:  # no sign of a slow reader: it has until the stall deadline
             self.allowed = max(len(message), min(self.link.backlog(), LARGE_LIMIT)) + OUTBOX_LIMIT
 

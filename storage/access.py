@@ -165,6 +165,8 @@ class Access:
 
     async def remove_member(self, document: str, person: str) -> None:
         """Raises NoSuchGrant, LastOwner."""
+        if not storable(person):
+            raise NoSuchGrant(f"{person!r} is not a member of {document!r}")
 
         def work(connection: Connection) -> None:
             key = living_key(connection, document)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, false, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Select, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from collab.errors import DocumentDeleted, DocumentExists, DocumentNotFound, InvalidName, InvalidRequest
@@ -146,7 +146,7 @@ class Documents:
         if person is not None:
             found = found.where(documents.c.key.in_(_shared_with(person)))
         if patterns is not None:
-            found = found.where(or_(false(), *(_matches(pattern) for pattern in patterns)))
+            found = found.where(_matches(patterns))
         inner = found.subquery()
         page = select(inner.c.key, inner.c.changed)
         if cursor is not None:
@@ -203,11 +203,15 @@ def _shared_with(person: str) -> Any:
     return select(members.c.document).where(members.c.person == person).union(through)
 
 
-def _matches(pattern: str) -> Any:
-    if pattern.endswith("*"):
+def _matches(patterns: Collection[str]) -> Any:
+    # What cannot be stored is no name's beginning. Names go in one list: SQLite takes no thousand ORs.
+    possible = [pattern for pattern in patterns if storable(pattern)]
+    beginnings = [pattern[:-1] for pattern in possible if pattern.endswith("*")]
+    return or_(
+        documents.c.name.in_([pattern for pattern in possible if not pattern.endswith("*")]),
         # Not LIKE: in SQLite it takes A for a.
-        return func.substr(documents.c.name, 1, len(pattern) - 1) == pattern[:-1]
-    return documents.c.name == pattern
+        *(func.substr(documents.c.name, 1, len(start)) == start for start in beginnings),
+    )
 
 
 def _check_title(title: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 from collab.errors import CollabError, DocumentDeleted, StorageUnavailable
 from collab.log import Actor, Batch, DocumentGone, Entry, Loaded
+from collab.protocol import Y_WEBSOCKET, Dialect
 from collab.room import Room
 from collab.session import Session
 from collab.stats import Stats
@@ -24,8 +24,8 @@ class Wire:
         self.unread = 0  # bytes of backlog to pretend
         self.congested = True
 
-    def write(self, message: bytes) -> None:
-        self.messages.append(message)
+    def write(self, message: bytes, times: int = 1) -> None:
+        self.messages.extend([message] * times)
 
     def close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)
@@ -116,9 +116,11 @@ class Bench:
             now=self.clock,
         )
 
-    def join(self, actor: str = "", **options: Any) -> tuple[Session, Wire]:
+    def join(
+        self, actor: str = "", *, writes: bool = True, dialect: Dialect = Y_WEBSOCKET
+    ) -> tuple[Session, Wire]:
         wire = Wire()
-        session = Session(Actor(actor or f"guest:{id(wire)}"), wire, **options)
+        session = Session(Actor(actor or f"guest:{id(wire)}"), wire, writes=writes, dialect=dialect)
         self.room.join(session)
         return session, wire
 

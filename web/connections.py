@@ -133,9 +133,10 @@ class Connections:
         self._look_at(self._by_document.get(document, ()))
 
     def dismiss(self, actor_id: str) -> None:
-        """Let every session of an actor authenticate again: it may not be signed in any more."""
+        """A sign-in of this actor has ended, or the account was disabled: every connection of theirs has to
+        say again who it is."""
         for connection in tuple(self._by_actor.get(actor_id, ())):
-            connection.session.end(RightsChanged("your sign-in has changed; reconnect"))
+            connection.session.end(RightsChanged("a sign-in of yours has ended; reconnect"))
 
     def renewed(self, connection: Connection, identity: Identity) -> None:
         """The client brought a new token. Raises Forbidden when it is somebody else's."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import secrets
+import sys
+import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import BoundedSemaphore
 from typing import TypeVar
 
 from argon2 import PasswordHasher
@@ -35,8 +37,8 @@ class Passwords:
     def __init__(self, limited: Counter[str], hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
         # Its threads, not a semaphore: who is cancelled leaves a thread at work that must count.
-        self._threads = ThreadPoolExecutor(AT_ONCE, "collab-password")
-        self._places = BoundedSemaphore(AT_ONCE + WAITING)
+        self._threads = ThreadPoolExecutor(AT_ONCE, "collab-password", _step_back)
+        self._places = threading.BoundedSemaphore(AT_ONCE + WAITING)
         self._limited = limited
         self._of_nobody = _hash_of_nobody(self._hasher)
 
@@ -70,6 +72,13 @@ class Passwords:
         future = self._threads.submit(work)
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)
+
+
+def _step_back() -> None:
+    """Let everything else go first: guesses at passwords must not slow down who is writing. Linux keeps the
+    niceness of each thread, and the threads that argon2 starts have that of the one which called it."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def check_password(password: str) -> bytes:

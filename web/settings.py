@@ -9,7 +9,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
+from math import inf
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
@@ -34,6 +35,28 @@ class Settings:
         "", "Database to use: postgresql://user@host/name or sqlite:////path; by default DATA/collab.db."
     )
     message_bytes: int = setting(8 << 20, "Largest WebSocket message; a larger one is refused with 4413.")
+    messages_per_second: float = setting(
+        2000.0, "WebSocket frames a second that a connection may send, and 5 s of them at once; 0: no limit."
+    )
+    bytes_per_second: float = setting(
+        4.0 * (1 << 20), "The same in bytes. Who sends faster is read more slowly."
+    )
+    cpu_share: float = setting(
+        0.05, "The same in work: the share of a processor that its messages may take; 20 s of it at once."
+    )
+    unread_bytes: int = setting(
+        128 << 20, "Memory for large messages that are incomplete or wait; beyond it senders get 1013."
+    )
+    body_bytes: int = setting(1 << 20, "Largest body of an HTTP request; a larger one is refused with 413.")
+    handshake_seconds: float = setting(
+        10.0, "Time for the head of a request, for a WebSocket handshake, for a body to come at 4 KiB/s."
+    )
+    compression: bool = setting(
+        False, "Take and send compressed WebSocket messages (permessage-deflate) where a client asks."
+    )
+    trusted_proxies: str = setting(
+        "", "Addresses or networks, with commas, whose X-Forwarded-For and -Proto are believed."
+    )
     secret: str = field(
         default="",
         repr=False,
@@ -115,6 +138,11 @@ class Settings:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{self.data.resolve() / 'collab.db'}"
 
+    @property
+    def proxies(self) -> list[str]:
+        """The addresses and networks of the proxies that are believed."""
+        return [proxy for part in self.trusted_proxies.split(",") if (proxy := part.strip())]
+
 
 def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
     """Give ``parser`` the flags of the settings called ``names``, or of all of them."""
@@ -122,8 +150,10 @@ def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
         if not names or item.name in names:
             variable = f"COLLAB_{item.name.upper()}"
             shown = "" if item.default == "" else f" Default {item.default}."
+            switch: dict[str, Any] = {"nargs": "?", "const": "yes"} if item.type == "bool" else {}
             parser.add_argument(
                 f"--{item.name.replace('_', '-')}",
+                **switch,
                 default=None,
                 metavar=item.name.upper(),
                 help=f"{item.metadata['help']}{shown} [{variable}]",
@@ -142,7 +172,7 @@ def read(flags: Mapping[str, str | None], environment: Mapping[str, str] = os.en
             continue
         kind = kinds[item.name]
         try:
-            values[item.name] = kind(given)
+            values[item.name] = _truth(given) if kind is bool else kind(given)
         except ValueError:
             where = f"--{item.name.replace('_', '-')}" if flag is not None else variable
             raise ValueError(f"{where} must be {_described(kind)}, not {given!r}") from None
@@ -153,19 +183,21 @@ def read(flags: Mapping[str, str | None], environment: Mapping[str, str] = os.en
         raise ValueError(f"--port must be between 0 and 65535, not {settings.port}")
     if settings.log_level not in LOG_LEVELS:
         raise ValueError(f"--log-level must be one of {', '.join(LOG_LEVELS)}, not {settings.log_level!r}")
-    for name in (
-        "document_bytes",
-        "awareness_bytes",
-        "sign_in_seconds",
-        "sign_ins_per_address",
-        "sign_ins_per_email",
-        "message_bytes",
-        "memory_bytes",
-        "stall_seconds",
-        "shutdown_seconds",
-    ):
-        if getattr(settings, name) <= 0:
+    for name in POSITIVE:
+        if not getattr(settings, name) > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be more than 0")
+    for name in ("messages_per_second", "bytes_per_second", "cpu_share"):
+        if not 0 <= getattr(settings, name) < inf:
+            raise ValueError(f"--{name.replace('_', '-')} must be 0 or more; 0 is no limit")
+    if settings.unread_bytes < 2 * settings.message_bytes:
+        raise ValueError("--unread-bytes must hold two of the largest messages (--message-bytes)")
+    for proxy in settings.proxies:
+        try:
+            ip_network(proxy)
+        except ValueError:
+            raise ValueError(
+                f"--trusted-proxies must be addresses or networks like 10.0.0.0/8, not {proxy!r}"
+            ) from None
     return settings
 
 
@@ -244,7 +276,27 @@ def is_trustworthy(url: str) -> bool:
 
 
 LOG_LEVELS: Sequence[str] = ("debug", "info", "warning", "error")
+POSITIVE = (
+    "document_bytes",
+    "awareness_bytes",
+    "sign_in_seconds",
+    "sign_ins_per_address",
+    "sign_ins_per_email",
+    "message_bytes",
+    "body_bytes",
+    "memory_bytes",
+    "handshake_seconds",
+    "stall_seconds",
+    "shutdown_seconds",
+)
+
+
+def _truth(given: str) -> bool:
+    word = given.lower()
+    if word not in ("true", "false", "yes", "no", "on", "off", "1", "0"):
+        raise ValueError(given)
+    return word in ("true", "yes", "on", "1")
 
 
 def _described(kind: type) -> str:
-    return {int: "a whole number", float: "a number"}.get(kind, f"a {kind.__name__}")
+    return {int: "a whole number", float: "a number", bool: "yes or no"}.get(kind, f"a {kind.__name__}")

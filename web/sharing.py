@@ -10,30 +10,35 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from collab.errors import (
+    CollabError,
     DocumentDeleted,
     DocumentNotFound,
     Forbidden,
     InvalidRequest,
     NotAuthenticated,
+    Overloaded,
+    RateLimited,
     StorageUnavailable,
 )
 from collab.rights import Role
 from storage.access import Access, LastOwner, NoSuchGrant
 from storage.access import Link as StoredLink
-from web.auth import Anyone, Authenticator, Owner, authenticator_of
+from web.accounts import Address, Door
+from web.accounts import Store as Accounts
+from web.auth import Anyone, Owner, authenticator_of
 from web.connections import Connections
+from web.passwords import LONGEST
 from web.problem import responses
 
 router = APIRouter(tags=["sharing"])
 
 LABEL_LIMIT = 200  # characters
-ERRORS = responses(
+ERRORS = (
     NotAuthenticated,
     Forbidden,
     DocumentNotFound,
     DocumentDeleted,
     NoSuchGrant,
-    LastOwner,
     InvalidRequest,
     StorageUnavailable,
 )
@@ -79,6 +84,7 @@ class NewLink(BaseModel):
 
     role: Literal["viewer", "commenter", "editor"] = "viewer"
     label: str = Field(default="", max_length=LABEL_LIMIT, examples=["for the printers"])
+    password: str | None = Field(default=None, max_length=LONGEST, description="Asked of whoever opens it.")
     expires_at: AwareDatetime | None = Field(default=None, description="When it ends; null: when revoked.")
 
 
@@ -88,11 +94,20 @@ class Opening(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     secret: str = Field(max_length=200, examples=["link_..."])
+    password: str | None = Field(default=None, max_length=LONGEST)
 
 
 class Opened(BaseModel):
     document: str
     role: str
+
+
+class LinkPassword(CollabError):
+    """The link asks for a password, and this was not it."""
+
+    status = 403
+    code = "link-password"
+    close_code = 4403
 
 
 def access_of(request: Request) -> Access:
@@ -111,36 +126,47 @@ def person_of(person: str) -> str:
 
 Grants = Annotated[Access, Depends(access_of)]
 Live = Annotated[Connections, Depends(connections_of)]
-Gate = Annotated[Authenticator, Depends(authenticator_of)]
 Person = Annotated[str, Depends(person_of)]
 
 
-@router.get("/api/documents/{document}/members", responses=ERRORS)
+@router.get("/api/documents/{document}/members", responses=responses(*ERRORS))
 async def list_members(grant: Owner, access: Grants) -> Members:
     found = await access.members(grant.document)
     return Members(members=[Member(person=m.person, name=m.name, role=m.role.label) for m in found])
 
 
-@router.put("/api/documents/{document}/members/{person}", status_code=204, responses=ERRORS)
-async def set_member(grant: Owner, person: Person, new: NewRole, access: Grants, live: Live) -> None:
-    """Give somebody a role of their own; their open editors feel it at once."""
+@router.put(
+    "/api/documents/{document}/members/{person}", status_code=204, responses=responses(*ERRORS, LastOwner)
+)
+async def set_member(
+    grant: Owner, person: Person, new: NewRole, access: Grants, accounts: Accounts, live: Live
+) -> None:
+    """Give somebody a role of their own; their open editors feel it at once. Somebody with an account here
+    may be named by e-mail address."""
+    if "@" in person and ":" not in person:
+        account = await accounts.by_email(person)
+        if account is None:
+            raise NoSuchGrant(f"nobody has an account with {person!r}; invite them, or send a link")
+        person = account.actor.id
     await access.set_member(grant.document, person, Role.of(new.role))
     live.changed(grant.document)
 
 
-@router.delete("/api/documents/{document}/members/{person}", status_code=204, responses=ERRORS)
+@router.delete(
+    "/api/documents/{document}/members/{person}", status_code=204, responses=responses(*ERRORS, LastOwner)
+)
 async def remove_member(grant: Owner, person: Person, access: Grants, live: Live) -> None:
     await access.remove_member(grant.document, person)
     live.changed(grant.document)
 
 
-@router.get("/api/documents/{document}/links", responses=ERRORS)
+@router.get("/api/documents/{document}/links", responses=responses(*ERRORS))
 async def list_links(grant: Owner, access: Grants) -> Links:
     return Links(links=[_shown(link) for link in await access.links(grant.document)])
 
 
-@router.post("/api/documents/{document}/links", status_code=201, responses=ERRORS)
-async def create_link(grant: Owner, new: NewLink, access: Grants, request: Request) -> Link:
+@router.post("/api/documents/{document}/links", status_code=201, responses=responses(*ERRORS))
+async def create_link(grant: Owner, new: NewLink, access: Grants, sign_in: Door, request: Request) -> Link:
     """A link for whoever is given it. Its secret is in the part of the address that browsers do not send."""
     expires_at = None if new.expires_at is None else int(new.expires_at.timestamp() * 1e6)
     link, secret = await access.create_link(
@@ -148,25 +174,27 @@ async def create_link(grant: Owner, new: NewLink, access: Grants, request: Reque
         Role.of(new.role),
         grant.identity.actor.id,
         label=new.label,
+        password_hash=None if new.password is None else await sign_in.passwords.hash(new.password),
         expires_at=expires_at,
     )
     base = request.app.state.settings.public_url or str(request.base_url)
     return _shown(link).model_copy(update={"url": f"{base.rstrip('/')}/s#{secret}"})
 
 
-@router.delete("/api/documents/{document}/links/{link}", status_code=204, responses=ERRORS)
+@router.delete("/api/documents/{document}/links/{link}", status_code=204, responses=responses(*ERRORS))
 async def revoke_link(grant: Owner, link: str, access: Grants, live: Live) -> None:
     """Everybody who came through it loses what it gave, at once."""
     await access.revoke_link(grant.document, link)
     live.changed(grant.document)
 
 
-@router.post("/api/links/open", responses=ERRORS)
+@router.post("/api/links/open", responses=responses(*ERRORS, LinkPassword, RateLimited, Overloaded))
 async def open_link(
     identity: Anyone,
     opening: Opening,
     access: Grants,
-    gate: Gate,
+    sign_in: Door,
+    address: Address,
     live: Live,
     request: Request,
     response: Response,
@@ -175,7 +203,15 @@ async def open_link(
     if identity.rights is not None:
         raise Forbidden("your token says what you may do; a link adds nothing to it")
     document, link = await access.find_link(opening.secret)
-    person = identity.actor.id if identity.lasting else gate.welcome(request, response)
+    if link.password_hash is not None:
+        if opening.password is None:
+            raise LinkPassword("this link asks for a password")
+        sign_in.admit(address, f"link:{link.id}")
+        if not await sign_in.passwords.matches(opening.password, link.password_hash):
+            raise LinkPassword("this is not the link's password")
+    person = identity.actor.id
+    if not identity.lasting:
+        person = authenticator_of(request).welcome(request, response)
     await access.open_link(link.id, person)
     live.changed(document)
     return Opened(document=document, role=link.role.label)

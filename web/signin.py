@@ -106,7 +106,7 @@ class SignIn:
     ) -> None:
         self.accounts = accounts
         self.signup = settings.signup == "open"
-        self._passwords = passwords
+        self.passwords = passwords
         self._key = derived_key(secret, INVITATION)
         self._limited = limited
         self._dismissed = dismissed
@@ -118,8 +118,8 @@ class SignIn:
         email = normal_email(email)
         self.admit(address, email)
         account, hash = await self._prove(email, password)
-        if self._passwords.outdated(hash):
-            better = await self._passwords.hash(password)
+        if self.passwords.outdated(hash):
+            better = await self.passwords.hash(password)
             await self.accounts.rehash(account.id, hash, better)
             hash = better
         try:
@@ -139,7 +139,7 @@ class SignIn:
         self.admit(address)
         email, proposed, issued_at = read_invitation(self._key, invitation)
         chosen = proposed if name is None else normal_name(name)
-        hash = await self._passwords.hash(password)
+        hash = await self.passwords.hash(password)
         account = await self.accounts.accept_invitation(email, chosen, hash, issued_at)
         self._dismissed(account.actor.id)
         return await self.open(account, hash)
@@ -151,7 +151,7 @@ class SignIn:
         email = normal_email(email)
         name = normal_name(email.partition("@")[0][:NAME_LIMIT] if name is None else name)
         self.admit(address, email)
-        hash = await self._passwords.hash(password)
+        hash = await self.passwords.hash(password)
         return await self.open(await self.accounts.sign_up(email, name, hash), hash)
 
     async def change_password(
@@ -163,7 +163,7 @@ class SignIn:
         self.admit(address, account.email)
         check_password(password)
         _, old = await self._prove(account.email, current)
-        await self.accounts.set_password(account.id, old, await self._passwords.hash(password), secret)
+        await self.accounts.set_password(account.id, old, await self.passwords.hash(password), secret)
         self._dismissed(account.actor.id)
 
     async def out(self, secret: str) -> None:
@@ -196,7 +196,7 @@ class SignIn:
         found = await self.accounts.credentials(email)
         hash = None if found is None else found.password_hash
         # First the slow part, whatever was found: the time must not tell who has an account.
-        matches = await self._passwords.matches(password, hash)
+        matches = await self.passwords.matches(password, hash)
         if not matches or found is None or hash is None or found.account.disabled_at is not None:
             raise _refused()
         return found.account, hash

@@ -50,6 +50,7 @@ async def connect(
                 raise ProtocolError("documents are at /ws/{document}, and Hocuspocus clients at /ws")
             name = parse_name(path[len(PREFIX) :])
             identity = await authenticator.identify(connection)
+            link.belongs_to(identity.actor.id if identity.lasting else address)
             del connection, scope, receive, send
             link.forget_handshake()
             async with connections.enter(identity, name, address, link, Y_WEBSOCKET) as entered:

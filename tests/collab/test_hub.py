@@ -20,6 +20,7 @@ from collab.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
+from collab.hocuspocus import HOCUSPOCUS, REFUSED, SAVED
 from collab.hub import Hub, Limits
 from collab.log import Actor, Batch, Loaded
 from collab.protocol import SyncStatus
@@ -394,5 +395,31 @@ def test_a_fault_in_a_sweep_or_a_snapshot_ends_no_other_room(monkeypatch: pytest
                 hub.receive(room_b, b, protocol.encode_update(Typist(2).type(0, "b")))
                 await until(lambda: room_b.durable == 2)
                 assert b_wire.closed is None
+
+    on_a_slow_log(scenario)
+
+
+@pytest.mark.parametrize(
+    ("writes", "document_bytes", "answer", "kept"),
+    [(False, 1 << 30, REFUSED, 0), (True, 100_000, REFUSED, 1), (True, 1 << 30, SAVED, 5)],
+    ids=["of a reader", "into a full document", "that is taken"],
+)
+def test_a_large_update_is_answered_once_though_it_is_taken_in_pieces(
+    writes: bool, document_bytes: int, answer: bytes, kept: int
+) -> None:
+    async def scenario(log: SlowLog) -> None:
+        typist = Typist(1)
+        for _ in range(5):
+            typist.type(0, "x" * 60_000)
+        async with running(log, document_bytes=document_bytes) as hub:
+            wire = Wire()
+            session = Session(Actor("user:1"), wire, writes=writes, dialect=HOCUSPOCUS)
+            async with hub.join("d", session) as room:
+                await hub.receive_large(room, session, protocol.encode_step2(typist.doc.get_update()))
+                await hub.settled(room, room.head)
+                hub.receive(room, session, protocol.encode_step2(b"\0\0"))
+                assert [m for m in wire.take() if m in (SAVED, REFUSED)] == [answer, SAVED]
+                assert room.head == kept
+                assert wire.closed is None
 
     on_a_slow_log(scenario)

@@ -1,4 +1,4 @@
-"""The promises of collab/room.py, R1 to R5, on an in-memory link flushed by hand."""
+"""The promises of collab/room.py, R1 to R6, on an in-memory link flushed by hand."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from wire import Bench, Wire
 
 from collab import document, protocol
 from collab.errors import StorageUnavailable, UpdateError
-from collab.hocuspocus import HOCUSPOCUS, SAVED
+from collab.hocuspocus import HOCUSPOCUS, REFUSED, SAVED
 from collab.log import Loaded, Origin
-from collab.protocol import SyncStep1, SyncStep2, Update
-from collab.room import Room
+from collab.protocol import Y_WEBSOCKET, SyncStep1, SyncStep2, Update
+from collab.room import CONTEST_SECONDS, READ_ONLY, Room
 from collab.session import HOLD_COUNT, HOLD_SECONDS, OUTBOX_LIMIT, STREAM_WINDOW, Session
 
 EMPTY_SV = b"\x00"
@@ -48,9 +48,11 @@ def decoded(wire: Wire) -> list[protocol.Message]:
     return [message for frame in wire.take() for message in protocol.decode(frame)]
 
 
-def greet(bench: Bench, actor: str = "") -> tuple[Session, Wire]:
+def greet(
+    bench: Bench, actor: str = "", *, writes: bool = True, dialect: protocol.Dialect = Y_WEBSOCKET
+) -> tuple[Session, Wire]:
     """Join and have the empty state vector answered; the wire is empty after it."""
-    session, wire = bench.join(actor)
+    session, wire = bench.join(actor, writes=writes, dialect=dialect)
     bench.room.receive(session, protocol.encode_step1(EMPTY_SV))
     wire.take()
     return session, wire
@@ -804,3 +806,308 @@ def test_r1_what_changes_nothing_comes_back_to_its_sender_once_it_is_durable() -
     assert not wire.messages
     bench.commit()
     assert updates(wire) == [update, update]  # the broadcast, and its own
+
+
+# --- R6: who may not write ---------------------------------------------------------------------------
+
+DENIED = protocol.encode_permission_denied(READ_ONLY)
+BOTH = pytest.mark.parametrize("dialect", [Y_WEBSOCKET, HOCUSPOCUS], ids=["y-websocket", "hocuspocus"])
+
+
+def written(bench: Bench, text: str = "written before") -> Typist:
+    """A document that holds ``text``, as its author knows it."""
+    author = Typist(1)
+    session, _ = greet(bench)
+    send(bench, session, author.type(0, text))
+    bench.commit()
+    bench.room.leave(session)
+    return author
+
+
+def news(author: Typist) -> dict[str, bytes]:
+    """Every kind of update that changes the document, or would."""
+    reader = Typist(2)
+    reader.doc.apply_update(author.doc.get_update())
+    typed = reader.type(0, "new ")
+    unseen, waiting = reader.type(0, "unseen "), reader.type(0, "waiting ")
+    erased = reader.erase(10, 12)
+    return {
+        "typed": typed,
+        "erased": hostile.update(deletes=hostile.deletions(1, (0, 3))),
+        "all of it": reader.doc.get_update(author.doc.get_state()),
+        "depends on what is not here": waiting,
+        "with skips": document.merge([typed, waiting]),
+        "deletes what is not here": erased,
+        "under the author's client id": author.type(0, "forged "),
+        "from a client nobody knows": unseen,
+    }
+
+
+@BOTH
+@pytest.mark.parametrize("kind", list(news(written(Bench()))))
+@pytest.mark.parametrize("step", ["update", "step 2"])
+def test_r6_what_a_reader_sends_changes_nothing_and_is_answered(
+    dialect: protocol.Dialect, kind: str, step: str
+) -> None:
+    bench = Bench()
+    update = news(written(bench))[kind]
+    _, peer = greet(bench)
+    reader, wire = greet(bench, "user:r", writes=False, dialect=dialect)
+    clocks, state = dict(bench.room.clocks), bench.room.state()
+    encode = protocol.encode_update if step == "update" else protocol.encode_step2
+    bench.room.receive(reader, encode(update))
+    assert bench.room.take_pending() is None
+    assert (bench.room.clocks, bench.room.state()) == (clocks, state)
+    assert wire.take() == [REFUSED if dialect is HOCUSPOCUS else DENIED]
+    assert wire.closed is None
+    assert not peer.messages
+    assert len(bench.log.entries["d"]) == 1
+    assert not reader.held
+
+
+@BOTH
+@pytest.mark.parametrize("step", ["update", "step 2"])
+def test_r6_what_is_known_already_is_no_offence(dialect: protocol.Dialect, step: str) -> None:
+    """Every client answers our step 1, a reader's too, with what it has."""
+    bench = Bench()
+    author = written(bench)
+    reader, wire = greet(bench, "user:r", writes=False, dialect=dialect)
+    encode = protocol.encode_update if step == "update" else protocol.encode_step2
+    for update in (author.doc.get_update(), document.EMPTY_UPDATE):
+        bench.room.receive(reader, encode(update))
+        assert wire.take() == ([SAVED] if dialect is HOCUSPOCUS else [])
+    assert not reader.denied
+
+
+def test_r6_after_a_refusal_nothing_is_acknowledged_any_more() -> None:
+    bench = Bench()
+    author = written(bench)
+    reader, wire = greet(bench, "user:r", writes=False)
+    bench.room.receive(reader, protocol.encode_sync_status(b"1"))
+    assert decoded(wire) == [protocol.SyncStatus(b"1")]
+    send(bench, reader, author.type(0, "x"))
+    bench.room.receive(reader, protocol.encode_sync_status(b"2"))
+    assert wire.take() == [DENIED, DENIED]
+
+
+def test_r6_readers_are_present_and_read_on() -> None:
+    bench = Bench()
+    author = written(bench)
+    (writer, writer_wire), (reader, wire) = greet(bench), greet(bench, "user:r", writes=False)
+    send(bench, reader, author.type(0, "x"))
+    wire.take()
+    state = protocol.encode_awareness(_presence((7, 1, b'{"user":{"name":"Reader"}}')))
+    bench.room.receive(reader, state)
+    bench.room.flush_presence()
+    assert writer_wire.take() == wire.take() == [state]
+    send(bench, writer, Typist(3).type(0, "news "))
+    bench.commit()
+    assert updates(wire)
+
+
+def test_r6_a_malformed_update_of_a_reader_ends_it_as_anybody_s() -> None:
+    bench = Bench()
+    reader, wire = greet(bench, "user:r", writes=False)
+    send(bench, reader, b"\x01\x01\x01")
+    assert wire.closed is not None
+    assert wire.closed[0] == 4400
+
+
+def test_r6_a_reader_holds_no_client_id_against_those_who_may_write() -> None:
+    """By its presence alone it could lock out whoever comes back to edits made offline."""
+    bench = Bench()
+    author = written(bench)
+    reader, _ = greet(bench, "user:r", writes=False)
+    bench.room.receive(reader, protocol.encode_awareness(_presence((1, 1, b"{}"))))
+    back, wire = greet(bench, "user:a")
+    send(bench, back, author.type(0, "offline "))
+    bench.commit()
+    assert bench.room.text()[1] == "offline written before"
+    assert not back.held
+    assert wire.closed is None
+
+
+def test_r5_presence_takes_no_client_id_from_who_writes_with_it() -> None:
+    """Programs announce no presence: their ids are free there, and still theirs."""
+    bench = Bench()
+    typist = Typist(1)
+    (program, wire), (thief, _) = greet(bench, "agent:p"), greet(bench, "user:t")
+    send(bench, program, typist.type(0, "mine"))
+    bench.room.receive(thief, protocol.encode_awareness(_presence((1, 1, b"{}"))))
+    send(bench, program, typist.type(4, " and safe"))
+    bench.commit()
+    assert bench.room.text()[1] == "mine and safe"
+    assert wire.closed is None
+    forger = Typist(1)
+    forger.doc.apply_update(typist.doc.get_update())
+    send(bench, thief, forger.type(0, "FORGED"))
+    send(bench, program, typist.type(0, "still "))
+    bench.commit()
+    assert bench.room.text()[1] == "still mine and safe"
+
+
+@BOTH
+def test_r5_who_extends_a_live_client_id_of_another_is_refused_with_4409(dialect: protocol.Dialect) -> None:
+    bench = Bench()
+    (victim, victim_wire), (forger, wire) = greet(bench, "user:v"), greet(bench, "user:f", dialect=dialect)
+    typist = Typist(1)
+    send(bench, victim, typist.type(0, "mine"))
+    forged = Typist(1)
+    forged.doc.apply_update(typist.doc.get_update())
+    bench.commit()
+    wire.take()
+    send(bench, forger, forged.type(4, " FORGED"))
+    bench.room.sweep()
+    assert wire.closed is None
+    bench.clock.now += CONTEST_SECONDS + 1
+    bench.room.sweep()
+    assert wire.closed is not None
+    assert wire.closed[0] == 4409
+    assert SAVED not in wire.messages
+    assert victim_wire.closed is None
+    assert bench.room.text()[1] == "mine"
+
+
+def test_what_waited_for_a_client_id_is_attributed_to_who_sent_it() -> None:
+    bench = Bench()
+    old, _ = greet(bench, "guest:1")
+    typist = Typist(1)
+    send(bench, old, typist.type(0, "before"))
+    new, _ = greet(bench, "guest:2")
+    send(bench, new, typist.type(6, " after"))
+    bench.room.leave(old)
+    send(bench, new, typist.type(12, "wards"))
+    bench.commit()
+    assert [e.actor.id for e in bench.log.entries["d"]] == ["guest:1", "guest:2", "guest:2"]
+    forger, _ = greet(bench, "guest:3")
+    send(bench, forger, typist.type(0, "x"))
+    assert forger.held, "who has taken the id over owns it"
+
+
+# --- a full document ---------------------------------------------------------------------------------
+
+
+def full(bench: Bench, room_for: int) -> bytes:
+    """Let the document take so many bytes more; what a client that is told no hears."""
+    bench.room.document_bytes = bench.room.size + room_for
+    return protocol.encode_permission_denied(
+        f"the document is full: it may hold {bench.room.document_bytes} bytes"
+    )
+
+
+@BOTH
+def test_a_full_document_takes_nothing_more_of_who_would_add_to_it(dialect: protocol.Dialect) -> None:
+    bench = Bench()
+    author = written(bench)
+    refusal = REFUSED if dialect is HOCUSPOCUS else full(bench, 100)
+    full(bench, 100)
+    (greedy, wire), (other, _) = greet(bench, dialect=dialect), greet(bench)
+    send(bench, greedy, author.type(0, "x" * 200))
+    assert wire.take() == [refusal]
+    send(bench, greedy, author.type(0, "y"))  # small, but what it follows is not here
+    bench.room.receive(greedy, protocol.encode_sync_status(b"1"))
+    assert wire.take() == [refusal, refusal]
+    assert wire.closed is None
+    send(bench, other, hostile.update(deletes=hostile.deletions(1, (0, 8))))
+    bench.commit()
+    assert bench.room.text()[1] == "before"
+    assert bench.stats.limited["document"] == 1
+
+
+@BOTH
+def test_what_waits_when_the_document_is_full_is_never_acknowledged(dialect: protocol.Dialect) -> None:
+    bench = Bench()
+    written(bench)
+    refusal = REFUSED if dialect is HOCUSPOCUS else full(bench, 100)
+    full(bench, 100)
+    session, wire = greet(bench, dialect=dialect)
+    typist = Typist(2)
+    first, second, third = (typist.type(0, word) for word in ("small", "x" * 200, "later"))
+    known = bench.log.entries["d"][0].data
+    send(bench, session, known)
+    send(bench, session, third)
+    send(bench, session, second)
+    if dialect is Y_WEBSOCKET:
+        bench.room.receive(session, protocol.encode_sync_status(b"all"))
+    bench.commit()
+    wire.take()
+    send(bench, session, first)  # it fits; the second does not, and the third depends on it
+    bench.commit()
+    answers = [m for m in wire.take() if m[0] != protocol.SYNC]
+    assert answers == ([REFUSED, REFUSED, SAVED] if dialect is HOCUSPOCUS else [refusal, refusal])
+    assert not session.held
+    assert session.held_bytes == 0
+    assert bench.room.text()[1] == "written beforesmall"
+    bench.clock.now += HOLD_SECONDS + 1
+    bench.room.sweep()
+    assert wire.closed is None
+
+
+# --- acknowledgements of the Hocuspocus dialect ------------------------------------------------------
+
+
+def statuses(wire: Wire) -> list[bytes]:
+    return [message for message in wire.take() if message in (SAVED, REFUSED)]
+
+
+def test_hocuspocus_gets_one_status_for_each_update_after_its_commit() -> None:
+    bench = Bench()
+    author, wire = greet(bench, dialect=HOCUSPOCUS)
+    typist = Typist(1)
+    first, second = typist.type(0, "a"), typist.type(1, "b")
+    erased = typist.erase(0, 1)
+    for update in (first, second, first, erased, erased):
+        send(bench, author, update)
+    bench.room.receive(author, protocol.encode_step2(typist.doc.get_update()))
+    assert statuses(wire) == []
+    bench.commit()
+    assert statuses(wire) == [SAVED] * 6
+    send(bench, author, first)
+    assert statuses(wire) == [SAVED], "of what is durable at once"
+
+
+def test_hocuspocus_gets_its_statuses_in_the_order_of_its_updates_whatever_waits() -> None:
+    bench = Bench()
+    author, wire = greet(bench, dialect=HOCUSPOCUS)
+    typist, other = Typist(1), Typist(2)
+    first, second = typist.type(0, "a"), typist.type(1, "b")
+    send(bench, author, second)  # waits for the first
+    send(bench, author, other.type(0, "independent "))
+    bench.commit()
+    assert statuses(wire) == [], "the independent one is saved, but it was not the first to be asked for"
+    send(bench, author, first)
+    assert statuses(wire) == []
+    bench.commit()
+    assert statuses(wire) == [SAVED] * 3
+
+
+def test_hocuspocus_hears_of_a_refusal_in_its_place() -> None:
+    bench = Bench()
+    author = written(bench)
+    full(bench, 100)
+    session, wire = greet(bench, dialect=HOCUSPOCUS)
+    send(bench, session, author.type(0, "fits"))
+    send(bench, session, author.type(0, "x" * 200))
+    assert statuses(wire) == []
+    bench.commit()
+    assert statuses(wire) == [SAVED, REFUSED]
+
+
+def test_several_messages_in_one_frame_get_one_status_each() -> None:
+    bench = Bench()
+    session, wire = greet(bench, dialect=HOCUSPOCUS)
+    typist = Typist(1)
+    frame = b"".join(protocol.encode_update(typist.type(0, "x")) for _ in range(3))
+    bench.room.receive(session, frame)
+    bench.commit()
+    assert statuses(wire) == [SAVED] * 3
+
+
+def test_stateless_messages_go_to_the_others_of_the_same_dialect() -> None:
+    bench = Bench()
+    sender, wire = greet(bench, dialect=HOCUSPOCUS)
+    (_, other), (_, y) = greet(bench, dialect=HOCUSPOCUS), greet(bench)
+    bench.room.relay(sender, b"\x05\x02hi")
+    assert other.take() == [b"\x05\x02hi"]
+    assert not wire.messages
+    assert not y.messages

@@ -449,11 +449,13 @@ def overwrite(file, after):
 
 async def test_a_damaged_file_is_reported_and_not_written_to(sqlite_url):
     await migrate(sqlite_url)
+    file = Path(make_url(sqlite_url).database)
+    schema = file.stat().st_size
     database = await Database.open(sqlite_url)
     updates = UpdateLog(database)
     await updates.append([batch("doc", 1, 2000)])
     await database.close()
-    overwrite(Path(make_url(sqlite_url).database), after=8192)
+    overwrite(file, after=schema)
     database = await Database.open(sqlite_url)
     updates = UpdateLog(database)
     with pytest.raises(CorruptLog, match="damaged"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -653,6 +654,13 @@ def test_a_provider_that_is_not_there_is_told_as_that(tmp_path: Path) -> None:
 )
 def test_a_setting_that_cannot_be_is_told(given: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
+        settings.read(given, {})
+
+
+def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "authlib", None)
+    given = {"oidc_issuer": "https://x", "oidc_client_id": "y", "public_url": "https://z"}
+    with pytest.raises(ValueError, match=r"pip install 'collab-server\[oidc\]'"):
         settings.read(given, {})
 
 

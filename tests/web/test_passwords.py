@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from collections import Counter
 from threading import Event, Lock
 from typing import Any
@@ -122,6 +125,23 @@ async def test_few_are_hashed_at_once_few_wait_and_the_rest_are_sent_away() -> N
     assert gate.most == AT_ONCE
     assert limited == {"passwords": 3}
     assert not await passwords.matches("correct horse", None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has one niceness")
+async def test_hashing_lets_everything_else_go_first() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    class Watched(PasswordHasher):
+        def hash(self, *args: Any, **options: Any) -> str:
+            seen.append(niceness())
+            return super().hash(*args, **options)
+
+    seen: list[int] = []
+    before = niceness()
+    await Passwords(Counter(), Watched(time_cost=1, memory_cost=64, parallelism=1)).hash("correct horse")
+    assert seen == [19]
+    assert niceness() == before < 19
 
 
 async def test_who_goes_away_while_waiting_gives_the_place_back() -> None:
