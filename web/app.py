@@ -65,6 +65,7 @@ def create_http(
         version=version("collab-server"),
         description="Documents that many people edit at once. Live editing is at `/ws/{document}`.",
         docs_url="/api/docs",
+        swagger_ui_oauth2_redirect_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
