@@ -131,6 +131,8 @@ class Visitor:
                 if message.startswith(b"\x00\x01"):
                     self.heard.pop()
                     break
+                if self.hocuspocus and message.startswith(b"\x00\x00"):
+                    self.heard.pop()  # comes before each answer there
         return self.heard[begin:]
 
     async def ended(self, seconds: float = 10) -> tuple[int, str]:
