@@ -555,14 +555,19 @@ def test_nobody_waits_for_the_end_of_a_flood(make_server: Callable[..., Server])
     with raw(server, "/ws/flooded") as flooder, raw(server, "/ws/other") as other:
         flooder.read()
         other.read()
-        flood = b"".join(frame(protocol.encode_step1(b"\0")) for _ in range(20_000)) + frame(ask(1))
-        flooder.socket.sendall(flood[:200_000])  # the rest does not fit into the network's buffers
+        question = frame(protocol.encode_step1(b"\0"))
+        flooder.socket.sendall(question * 15_000 + frame(ask(1)))
         other.send(ask(7))
         assert acknowledged(other) == ask(7)
         flooder.socket.setblocking(False)
+        answered = b""
         with suppress(BlockingIOError):
             while chunk := flooder.socket.recv(1 << 20):
-                assert ask(1) not in chunk
+                answered += chunk
+        assert ask(1) not in answered
+        flooder.socket.settimeout(20)
+        while ask(1) not in answered:
+            answered = answered[-10:] + flooder.socket.recv(1 << 20)
 
 
 # --- compression
@@ -655,7 +660,7 @@ def test_a_deflate_bomb_is_refused_and_takes_no_memory(compressing_server: Serve
                     first = (0 if i else 0x42) | (0x80 if i == len(pieces) - 1 else 0)
                     connection.send(piece, first)
             assert connection.closed()[0] in (1009, 4413)
-    assert rss(compressing_server) - before < 16 << 20
+    assert rss(compressing_server) - before < 40 << 20  # of 4,000 MiB
 
 
 # --- memory for what is not whole
