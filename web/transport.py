@@ -546,7 +546,7 @@ class Transport(WebSocketsSansIOProtocol):
         """Keep ``_unread`` true, and within its bound: who has held a part of something for longest must
         send it again."""
         held = len(self._rest) + (self.conn.current_size or 0) + len(self._large or b"")
-        if held <= LARGE:
+        if held <= LARGE or self._held & GONE:  # websockets keeps the size of a message it was refused in
             held = 0
         if held == self._counted:
             return
