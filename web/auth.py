@@ -33,7 +33,7 @@ from collab.errors import (
 )
 from collab.log import Actor
 from collab.rights import Role, granted, higher
-from storage.access import LINK_PREFIX, PERSON_LIMIT, Access
+from storage.access import LINK_PREFIX, NOBODY, PERSON_LIMIT, Access, Standing
 from storage.accounts import Account
 from storage.models import storable
 from web import session
@@ -229,10 +229,21 @@ class Authenticator:
     async def grant(self, identity: Identity, document: str) -> Grant | None:
         """What ``identity`` may do with ``document``, or None. Of a document that nobody has made yet, who
         may make documents is the owner."""
+        return (await self.grants((identity,), document))[0]
+
+    async def grants(self, identities: Sequence[Identity], document: str) -> list[Grant | None]:
+        """``grant`` of many at once."""
+        asked = {(i.actor.id, i.link) for i in identities if i.rights is None}
+        standings = await self._access.standings(document, asked) if asked else {}
+        return [
+            self._grant(identity, document, standings.get((identity.actor.id, identity.link), NOBODY))
+            for identity in identities
+        ]
+
+    def _grant(self, identity: Identity, document: str, standing: Standing) -> Grant | None:
         if identity.rights is not None:
             role = granted(identity.rights, document)
             return None if role is None else Grant(identity, document, role)
-        standing = await self._access.standing(document, identity.actor.id, identity.link)
         role = higher(self._anybodys(identity), standing.role)
         if not standing.exists and self.may_create(identity, document):
             role = Role.OWNER

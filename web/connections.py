@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -178,29 +178,37 @@ class Connections:
             await self._work.wait()
             self._work.clear()
             stale, self._stale = self._stale, set()
+            by_document: defaultdict[str, list[Connection]] = defaultdict(list)
             for connection in stale:
-                if connection.session.closed:
-                    continue
+                if not connection.session.closed:
+                    by_document[connection.grant.document].append(connection)
+            for document, connections in by_document.items():
                 try:
-                    await self._review(connection)
+                    await self._review(document, connections)
                 except CollabError as error:  # not known is not allowed
-                    connection.session.end(error)
+                    self._end(connections, error)
                 except Exception:
-                    _log.exception("the rights of %s cannot be read", connection.session.actor.id)
-                    connection.session.end(RightsChanged("what you may do cannot be found out; reconnect"))
+                    _log.exception("%s: rights cannot be read", document)
+                    self._end(connections, RightsChanged("what you may do cannot be found out; reconnect"))
 
-    async def _review(self, connection: Connection) -> None:
-        before = connection.grant
-        after = await self._authenticator.grant(before.identity, before.document)
-        if connection.grant is not before:
-            return  # a new token came meanwhile, and is looked at next
-        if after is None:
-            connection.session.end(Forbidden("this document is not shared with you any more"))
-        elif after.role != before.role:
-            connection.session.end(RightsChanged(f"you are now {after.role.label} here; reconnect"))
-        else:
-            connection.grant = after
-            self._schedule(connection)
+    async def _review(self, document: str, connections: Sequence[Connection]) -> None:
+        """All who are in a document at once: it may be thousands, and they are to feel it within a second."""
+        before = [connection.grant for connection in connections]
+        found = await self._authenticator.grants([grant.identity for grant in before], document)
+        for connection, old, new in zip(connections, before, found, strict=True):
+            if connection.grant is not old:
+                continue  # a new token came meanwhile, and is looked at next
+            if new is None:
+                connection.session.end(Forbidden("this document is not shared with you any more"))
+            elif new.role != old.role:
+                connection.session.end(RightsChanged(f"you are now {new.role.label} here; reconnect"))
+            else:
+                connection.grant = new
+                self._schedule(connection)
+
+    def _end(self, connections: Iterable[Connection], error: CollabError) -> None:
+        for connection in connections:
+            connection.session.end(error)
 
     def _schedule(self, connection: Connection) -> None:
         """Wake up when the grant has to be looked at: a token runs out, a link expires."""
