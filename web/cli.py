@@ -46,14 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
     except (CollabError, ValueError, OSError) as error:
         parser.error(str(error))
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    # Of uvicorn's information lines one logs every path with its query string, where tokens may be.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    _log_as(settings.log_level.upper())
     commands_by_name = {"serve": serve, "migrate": _migrate}
     return _run(commands_by_name[parsed.command](settings))
+
+
+def _log_as(level: str) -> None:
+    """Of other libraries only warnings: they log paths with their query strings, and statements with their
+    parameters, where tokens and hashes of passwords are."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    for package in ("collab", "storage", "web"):
+        logging.getLogger(package).setLevel(level)
 
 
 def _add_token(parser: argparse.ArgumentParser) -> None:
