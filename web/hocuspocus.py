@@ -374,7 +374,7 @@ class Socket:
             self._enqueue(frame, channel)
         self._hub.stats.refused[error.code] += 1
         channel.write(hocuspocus.encode_denied(f"{error.code}: {error}"))
-        if all(other.room is None for other in self._channels.values()):
+        if all(other.task is None for other in self._channels.values()):  # none is open or being opened
             self._give_until(DENIED_SECONDS)
 
     def _leave(self, channel: Channel) -> None:

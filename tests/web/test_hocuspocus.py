@@ -70,7 +70,8 @@ def cable(own_server: Server) -> Iterator[Cable]:
 @pytest.fixture(scope="module", autouse=True)
 def idlers(make_host: Callable[[str, Server], Host], server: Server) -> tuple[float, list[Peer]]:
     """Providers that do nothing from the start of this module on, each alone in its document: one with a
-    name, one that announces nobody, one without awareness. The last test looks at them."""
+    name, one that announces nobody, one without awareness, one with a name whose socket was opened for a
+    document that it was denied, too. The last test looks at them."""
     hosts = {runtime: make_host(runtime, server) for runtime in ("node", "chromium")}
     options: dict[str, dict[str, Any]] = {"named": {"name": "Ada"}, "nobody": {}, "null": {"awareness": None}}
     peers = [
@@ -79,6 +80,12 @@ def idlers(make_host: Callable[[str, Server], Host], server: Server) -> tuple[fl
         for g in HOCUSPOCUS
         for kind in options
     ]
+    for runtime, host in hosts.items():
+        for g in HOCUSPOCUS:
+            socket, name = f"{runtime}-{g}-shared", f"{runtime}-{g}-beside"
+            peers.append(Peer(host, g, server.ws_url, name, token=token(), name="Ada", socket=socket))
+            denied = Peer(host, g, server.ws_url, f"{name}-denied", token=FORGED, socket=socket)
+            denied.until(denied=True)
     all_until(peers, synced=True)
     return time.monotonic(), peers
 
