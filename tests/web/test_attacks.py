@@ -233,7 +233,7 @@ def test_a_hundred_stalled_readers_are_dropped_and_those_beside_them_read_on(
                     await writer.insert(len(written), text)
                     written += text
                     await writer.saved()
-                    await reader.until(lambda told=len(written): len(reader.text) == told)
+                    await reader.until(lambda text=written: reader.text == text)
                 most = max(most, resident(server))
                 await asyncio.sleep(0.05)
             print(
