@@ -233,7 +233,8 @@ def test_a_hundred_stalled_readers_are_dropped_and_those_beside_them_read_on(
                     await writer.insert(len(written), text)
                     written += text
                     await writer.saved()
-                    await reader.until(lambda text=written: reader.text == text)
+                    told = len(written)
+                    await reader.until(lambda told=told: len(reader.text) == told)
                 most = max(most, resident(server))
                 await asyncio.sleep(0.05)
             print(
