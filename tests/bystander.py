@@ -55,6 +55,9 @@ class Bystander:
             assert author.closed is None
         self.check()
 
+    def __str__(self) -> str:
+        return f"beside it {self.saved} saves, the slowest {self.slowest:.2f} s"
+
     def check(self) -> None:
         assert self.server.process is not None
         assert self.server.process.poll() is None, self.server.log.read_text()[-2000:]

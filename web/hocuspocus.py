@@ -33,6 +33,7 @@ from web.transport import LARGE, Transport
 
 CHANNELS = 100  # documents on one socket, those without a valid token included
 QUEUE_COUNT, QUEUE_BYTES = 1000, 1 << 20  # what one socket sends to documents that are not open yet
+KEPT_BYTES = 64 << 10  # of a step 1: ten thousand clients' clocks
 STATELESS_BYTES = 64 << 10
 STEP1 = b"\x00\x00"  # type and step
 NO_KEY = b"\x00"  # of no document: every provider passes over what comes under it
@@ -275,14 +276,15 @@ class Socket:
         self._queued[1] += len(frame.body)
         if self._queued[0] > QUEUE_COUNT or self._queued[1] > QUEUE_BYTES:
             if channel.task is None:
-                raise NotAuthenticated("too much was sent before a valid token")
-            self.pause(channel)  # it is being opened: read on then
+                self._refuse(NotAuthenticated("too much was sent before a valid token"))
+            else:
+                self.pause(channel)  # it is being opened: read on then
 
     def _keeps(self, frame: Frame, channel: Channel) -> bool:
         """While there is no valid token, only the last step 1 and the last presence wait for one: the edits
         come with the answer to our step 1."""
         essential = frame.kind == hocuspocus.AWARENESS or frame.body.startswith(STEP1)
-        if not essential or len(frame.body) > LARGE:
+        if not essential or len(frame.body) > KEPT_BYTES:
             return False
         self._forget(channel, [one for one in channel.queue if one.kind == frame.kind])
         return True

@@ -14,6 +14,7 @@ from collab.errors import (
     DocumentDeleted,
     DocumentNotFound,
     Forbidden,
+    InvalidName,
     InvalidRequest,
     NotAuthenticated,
     Overloaded,
@@ -35,6 +36,7 @@ router = APIRouter(tags=["sharing"])
 LABEL_LIMIT = 200  # characters
 EPOCH, MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 ERRORS = (
+    InvalidName,
     NotAuthenticated,
     Forbidden,
     DocumentNotFound,
