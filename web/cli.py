@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -18,7 +19,24 @@ from web.server import serve
 from web.settings import Settings
 from web.signin import INVITATION, invitation
 
+SECRETS = re.compile(
+    r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"  # a JWT
+    r"|link_[\w-]{20,}"
+    r"|(?i:(?<=token=)|(?<=bearer )|(?<=bearer\.))[^\s&'\"]+"
+    r"|(?<=://)[^\s/@]+:[^\s/@]+(?=@)"  # name and password in a URL
+)
+CONTROLS = {ord(sign): f"\\x{ord(sign):02x}" for sign in map(chr, (*range(32), *range(127, 160)))}
 HOURS = 10 * 365 * 24  # of a token's life, at most
+
+
+class Formatter(logging.Formatter):
+    """One line a record, whatever a document is called, and no secret in it, whoever wrote it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record).translate(CONTROLS)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return SECRETS.sub("[secret]", super().format(record))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,12 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
     except (CollabError, ValueError, OSError) as error:
         parser.error(str(error))
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    # Of uvicorn's information lines one logs every path with its query string, where tokens may be.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    # Of uvicorn's information lines one logs every path with its query string, where tokens may be; the
+    # others tell what people write.
+    for name in ("uvicorn", "alembic", "aiosqlite", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     commands_by_name = {"serve": serve, "migrate": _migrate}
     return _run(commands_by_name[parsed.command](settings))
 
