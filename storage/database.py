@@ -296,7 +296,11 @@ def _settle(future: asyncio.Future[Any], result: object, error: BaseException | 
 def sqlite_engine(url: URL) -> Engine:
     """An engine for the one connection that writes."""
     engine = create_engine(
-        url.set(drivername="sqlite+pysqlite"), pool_size=1, max_overflow=0, connect_args=SQLITE_ARGS
+        url.set(drivername="sqlite+pysqlite"),
+        pool_size=1,
+        max_overflow=0,
+        connect_args=SQLITE_ARGS,
+        hide_parameters=True,  # titles and names are for no log
     )
 
     def connected(connection: sqlite3.Connection, _record: object) -> None:
@@ -326,6 +330,7 @@ def sqlite_reader_engine(url: URL) -> AsyncEngine:
         pool_size=READERS,
         max_overflow=0,
         connect_args={**SQLITE_ARGS, "factory": ReadingConnection},
+        hide_parameters=True,
     )
     event.listen(engine.sync_engine, "begin", lambda connection: fetch(connection, "BEGIN"))
     return engine
@@ -403,12 +408,16 @@ class PostgreSQL(Database):
         self._turn = asyncio.Lock()
         self._writer: AsyncConnection | None = None
         self._writer_engine = create_async_engine(
-            url, poolclass=NullPool, connect_args=connect_args(synchronous_commit="on")
+            url,
+            poolclass=NullPool,
+            connect_args=connect_args(synchronous_commit="on"),
+            hide_parameters=True,
         )
         self._reader_engine = create_async_engine(
             url,
             pool_size=READERS,
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args=connect_args(
                 default_transaction_read_only="on", default_transaction_isolation="repeatable read"
             ),

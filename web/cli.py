@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -18,7 +19,24 @@ from web.server import serve
 from web.settings import Settings
 from web.signin import INVITATION, invitation
 
+SECRETS = re.compile(
+    r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"  # a JWT
+    r"|link_[\w-]{20,}"
+    r"|(?i:(?<=token=)|(?<=bearer )|(?<=bearer\.))[^\s&'\"]+"
+    r"|(?<=://)[^\s/@]+:[^\s/@]+(?=@)"  # name and password in a URL
+)
+CONTROLS = {ord(sign): f"\\x{ord(sign):02x}" for sign in map(chr, (*range(32), *range(127, 160)))}
 HOURS = 10 * 365 * 24  # of a token's life, at most
+
+
+class Formatter(logging.Formatter):
+    """One line a record, whatever a document is called, and no secret in it, whoever wrote it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record).translate(CONTROLS)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return SECRETS.sub("[secret]", super().format(record))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _log_as(level: str) -> None:
     """Of other libraries only warnings: they log paths with their query strings, and statements with their
     parameters, where tokens and hashes of passwords are."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger().setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
     for package in ("collab", "storage", "web"):
         logging.getLogger(package).setLevel(level)

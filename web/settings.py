@@ -21,8 +21,8 @@ from collab.rights import Role
 SECRET_BYTES = 32
 
 
-def setting(default: Any, help: str, **options: Any) -> Any:
-    return field(default=default, metadata={"help": help, **options})
+def setting(default: Any, help: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"help": help})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ class Settings:
     port: int = setting(8000, "Port to listen on; 0 takes a free one.")
     data: Path = setting(Path("data"), "Directory of the embedded database; made when missing.")
     database_url: str = setting(
-        "", "Database to use: postgresql://user@host/name or sqlite:////path; by default DATA/collab.db."
+        "",
+        "Database to use: postgresql://user@host/name or sqlite:////path; by default DATA/collab.db.",
+        secret=True,
     )
     message_bytes: int = setting(8 << 20, "Largest WebSocket message; a larger one is refused with 4413.")
     messages_per_second: float = setting(
@@ -58,14 +60,12 @@ class Settings:
     trusted_proxies: str = setting(
         "", "Addresses or networks, with commas, whose X-Forwarded-For and -Proto are believed."
     )
-    secret: str = field(
-        default="",
-        repr=False,
-        metadata={
-            "help": "32 random bytes or more: signs tokens (HS256) of the application that shares it; "
-            "keys of cookies and invitations are derived from it. Needed on any address but loopback; there "
-            "one is made in DATA/secret. Give it as a variable: other users of the machine see flags."
-        },
+    secret: str = setting(
+        "",
+        "32 random bytes or more: signs tokens (HS256) of the application that shares it; keys of cookies "
+        "and invitations are derived from it. Needed on any address but loopback; there one is made in "
+        "DATA/secret. Give it as a variable: other users of the machine see flags.",
+        secret=True,
     )
     public_url: str = setting("", "Where browsers reach this server, such as https://docs.example.org.")
     guests: str = setting(
@@ -77,7 +77,9 @@ class Settings:
         "none", "What everyone who has signed in may do with documents that nobody shared with them."
     )
     jwks: str = setting(
-        "", "File or URL of the public keys of tokens (RS256, ES256, EdDSA); HS256 is refused then."
+        "",
+        "File or URL of the public keys of tokens (RS256, ES256, EdDSA); HS256 is refused then.",
+        secret=True,
     )
     audience: str = setting("collab", "The aud that tokens must have.")
     issuer: str = setting("", "The iss that tokens must have, when given.")
@@ -92,10 +94,8 @@ class Settings:
         "", "OpenID provider to sign in with, as it writes itself, such as https://accounts.google.com."
     )
     oidc_client_id: str = setting("", "The client id that the OpenID provider gave to this server.")
-    oidc_client_secret: str = field(
-        default="",
-        repr=False,
-        metadata={"help": "The client's secret, if it has one. Give it as a variable, like the secret."},
+    oidc_client_secret: str = setting(
+        "", "The client's secret, if it has one. Give it as a variable, like the secret.", secret=True
     )
     document_bytes: int = setting(64 << 20, "Largest document as stored; a full one takes no more edits.")
     awareness_bytes: int = setting(16 << 10, "Largest presence of one client; a larger one is not shown.")
