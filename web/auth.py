@@ -33,11 +33,11 @@ from collab.errors import (
 )
 from collab.log import Actor
 from collab.rights import Role, granted, higher
-from storage.access import LINK_PREFIX, PERSON_LIMIT, Access
+from storage.access import LINK_PREFIX, NOBODY, PERSON_LIMIT, Access, Standing
 from storage.accounts import Account
 from storage.models import storable
 from web import session
-from web.keys import KeySet
+from web.keys import ALGORITHMS, KeySet
 from web.settings import Settings
 
 GUEST_COOKIE = "collab_guest"
@@ -45,11 +45,13 @@ COOKIE_SECONDS = 400 * 24 * 3600  # the longest that browsers keep
 SUBPROTOCOL = "bearer."  # and a token: browsers can give a WebSocket no header
 TOKEN_BYTES = 16 << 10
 LEEWAY = 5  # seconds that clocks may differ
+FOREVER = 250_000_000_000  # seconds since the epoch, in the year 9892: a later end of a token is no other
 NAME_LIMIT = 200  # characters of an actor's name
 OPERATOR_AUDIENCE = "collab:operator"
 
+# What bytes that are no token raise.
+UNREADABLE = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 _GUEST = re.compile(r"[0-9a-f]{16}")
-_ASYMMETRIC = ("RS256", "ES256", "EdDSA")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +141,8 @@ class Authenticator:
         id = f"{kind}:{subject}"
         if not storable(id) or len(id.encode()) > PERSON_LIMIT or not subject:
             raise NotAuthenticated(f"the token's sub must be 1 to {PERSON_LIMIT - 6} bytes without NUL")
-        return Identity(
-            Actor(id, kind, _name(claims.get("name"))), _rights(claims), expires=float(claims["exp"]) + LEEWAY
-        )
+        expires = float(min(int(claims["exp"]), FOREVER)) + LEEWAY
+        return Identity(Actor(id, kind, _name(claims.get("name"))), _rights(claims), expires=expires)
 
     async def _claims(self, token: str) -> dict[str, Any]:
         if len(token) > TOKEN_BYTES:
@@ -151,7 +152,7 @@ class Authenticator:
         if self._keys is None:
             key, algorithms = self._secret, ("HS256",)
         else:
-            key, algorithms = await self._keys.find(token), _ASYMMETRIC
+            key, algorithms = await self._keys.find(token), ALGORITHMS
         return _decode(token, key, algorithms, self._settings.audience, self._settings.issuer or None)
 
     def _guest_cookie(self, connection: HTTPConnection) -> tuple[str, str] | None:
@@ -160,7 +161,7 @@ class Authenticator:
             return None
         try:
             claims = jwt.decode(cookie, self._guest_key, algorithms=["HS256"])
-        except jwt.InvalidTokenError:
+        except UNREADABLE:
             return None  # of another server, or forged: a new one is made
         id = claims.get("sub", "")
         return (id, _name(claims.get("name"))) if _GUEST.fullmatch(id) else None
@@ -183,7 +184,7 @@ class Authenticator:
                 max_age=COOKIE_SECONDS,
                 httponly=True,
                 samesite="lax",
-                secure=connection.scope["scheme"] == "https",
+                secure=self.is_https(connection),
             )
         return f"guest:{id}"
 
@@ -195,6 +196,10 @@ class Authenticator:
         _decode(token, self._operator_key, ("HS256",), OPERATOR_AUDIENCE, None)
 
     # --- from where
+
+    def is_https(self, connection: HTTPConnection) -> bool:
+        """Whether browsers reach us by HTTPS, be it a proxy's."""
+        return self._settings.public_url.startswith("https:") or connection.scope["scheme"] == "https"
 
     def is_ours(self, connection: HTTPConnection) -> bool:
         """Whether this is no browser, or a page of our own sent it."""
@@ -224,10 +229,21 @@ class Authenticator:
     async def grant(self, identity: Identity, document: str) -> Grant | None:
         """What ``identity`` may do with ``document``, or None. Of a document that nobody has made yet, who
         may make documents is the owner."""
+        return (await self.grants((identity,), document))[0]
+
+    async def grants(self, identities: Sequence[Identity], document: str) -> list[Grant | None]:
+        """``grant`` of many at once."""
+        asked = {(i.actor.id, i.link) for i in identities if i.rights is None}
+        standings = await self._access.standings(document, asked) if asked else {}
+        return [
+            self._grant(identity, document, standings.get((identity.actor.id, identity.link), NOBODY))
+            for identity in identities
+        ]
+
+    def _grant(self, identity: Identity, document: str, standing: Standing) -> Grant | None:
         if identity.rights is not None:
             role = granted(identity.rights, document)
             return None if role is None else Grant(identity, document, role)
-        standing = await self._access.standing(document, identity.actor.id, identity.link)
         role = higher(self._anybodys(identity), standing.role)
         if not standing.exists and self.may_create(identity, document):
             role = Role.OWNER
@@ -301,11 +317,14 @@ def _decode(
         )
     except jwt.ExpiredSignatureError:
         raise NotAuthenticated("the token has expired; get a new one") from None
-    except jwt.InvalidTokenError as error:
-        raise NotAuthenticated(f"the token is not valid: {error}") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise NotAuthenticated(f"the token is not valid: {type(error).__name__}") from None
+    except UNREADABLE as error:
+        raise NotAuthenticated(f"the token is not valid: {why_not(error)}") from None
     return claims
+
+
+def why_not(error: Exception) -> str:
+    """What is wrong with a token, in a line: the words may be of who sent it."""
+    return _name(str(error)) or type(error).__name__
 
 
 def _rights(claims: Mapping[str, Any]) -> dict[str, Role] | None:
@@ -418,7 +437,10 @@ def issue(
     documents: Mapping[str, Role] | None = None,
     issuer: str = "",
 ) -> str:
-    """A token as a host application makes them, signed with the shared secret."""
+    """A token as a host application makes them, signed with the shared secret. Raises ValueError for a
+    subject that no token may have."""
+    if not subject or not storable(subject) or len(f"{kind}:{subject}".encode()) > PERSON_LIMIT:
+        raise ValueError(f"the subject must have 1 to {PERSON_LIMIT - 6} bytes of UTF-8 without NUL")
     claims: dict[str, Any] = {"sub": subject, "aud": audience, "iat": int(time.time()), "kind": kind}
     claims["exp"] = claims["iat"] + int(seconds)
     if name:

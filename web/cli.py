@@ -18,6 +18,8 @@ from web.server import serve
 from web.settings import Settings
 from web.signin import INVITATION, invitation
 
+HOURS = 10 * 365 * 24  # of a token's life, at most
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 1 for a failure and 2 for a mistake in the arguments."""
@@ -44,14 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
     except (CollabError, ValueError, OSError) as error:
         parser.error(str(error))
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    # Of uvicorn's information lines one logs every path with its query string, where tokens may be.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    _log_as(settings.log_level.upper())
     commands_by_name = {"serve": serve, "migrate": _migrate}
     return _run(commands_by_name[parsed.command](settings))
+
+
+def _log_as(level: str) -> None:
+    """Of other libraries only warnings: they log paths with their query strings, and statements with their
+    parameters, where tokens and hashes of passwords are."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    for package in ("collab", "storage", "web"):
+        logging.getLogger(package).setLevel(level)
 
 
 def _add_token(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +80,10 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
 
 
 def _token(settings: Settings, parsed: argparse.Namespace) -> str:
+    if not 0 < parsed.hours <= HOURS:
+        raise ValueError(f"--hours must be more than 0 and at most {HOURS}, not {parsed.hours:g}")
+    if settings.jwks and not parsed.operator:
+        raise ValueError("with --jwks your own keys sign tokens; this command can make an --operator's only")
     secret = settings_module.secret_of(settings)
     if parsed.operator:
         return auth.issue_operator(secret, parsed.hours * 3600)

@@ -6,10 +6,13 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
+
+from fastapi import Depends, Request
 
 from collab.errors import CollabError, Forbidden, NotAuthenticated, RateLimited, RightsChanged
 from collab.hub import Hub
@@ -46,6 +49,7 @@ class Connections:
         self._per_minute = settings.rooms_per_minute
         self.sign_in_seconds = settings.sign_in_seconds
         self._addresses: Counter[str] = Counter()  # sockets
+        self._actors: Counter[str] = Counter()  # sessions, those that are coming in too
         self._by_actor: defaultdict[str, set[Connection]] = defaultdict(set)
         self._by_document: defaultdict[str, set[Connection]] = defaultdict(set)
         self._opened: Counter[str] = Counter()  # documents by who opened them, in this minute
@@ -57,18 +61,22 @@ class Connections:
 
     # --- letting in
 
-    @contextmanager
-    def socket(self, address: str) -> Iterator[None]:
+    def socket(self, address: str) -> AbstractContextManager[None]:
         """Count a socket. Raises RateLimited."""
-        if 0 < self._per_address <= self._addresses[address]:
-            raise self._limited("connections-per-address", "too many connections from this address")
-        self._addresses[address] += 1
+        what = "too many connections from this address"
+        return self._counted(self._addresses, address, self._per_address, "connections-per-address", what)
+
+    @contextmanager
+    def _counted(self, counts: Counter[str], who: str, most: int, limit: str, what: str) -> Iterator[None]:
+        if 0 < most <= counts[who]:
+            raise self._limited(limit, what)
+        counts[who] += 1
         try:
             yield
         finally:
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
+            counts[who] -= 1
+            if not counts[who]:
+                del counts[who]
 
     @asynccontextmanager
     async def enter(
@@ -88,34 +96,41 @@ class Connections:
         RightsChanged (a sign-in ended meanwhile, perhaps this one), StorageUnavailable.
         """
         actor = identity.actor
-        if 0 < self._per_actor <= len(self._by_actor.get(actor.id, ())):
-            raise self._limited("connections-per-actor", "you have too many documents open")
-        if document not in self._hub.rooms:
-            self._open(actor.id if identity.lasting else address)
-        while True:
-            revision = self._revision
-            grant = await self._authenticator.grant(identity, document)
-            if revision == self._revision:
-                break  # else a right has changed while it was looked up
-        if grant is None:
-            if identity.signed_in or identity.lasting or identity.link:
-                raise Forbidden("this document is not shared with you")
-            raise NotAuthenticated("this document is open to those who sign in; bring a token")
-        if since != self.dismissals:
-            raise RightsChanged("a sign-in has ended while you came; reconnect")
-        session = Session(actor, link, writes=grant.role >= Role.EDITOR, dialect=dialect)
-        connection = Connection(session, grant, renew)
-        self._by_actor[actor.id].add(connection)
-        self._by_document[document].add(connection)
-        self._schedule(connection)
-        try:
-            yield connection
-        finally:
-            if connection.timer is not None:
-                connection.timer.cancel()
-            self._stale.discard(connection)
-            _forget(self._by_actor, actor.id, connection)
-            _forget(self._by_document, document, connection)
+        # Counted before anything is waited for: many may come in at once.
+        with self._counted(
+            self._actors,
+            actor.id,
+            self._per_actor,
+            "connections-per-actor",
+            "you have too many documents open",
+        ):
+            # Who is a guest costs nothing to be anew.
+            if document not in self._hub.rooms:
+                self._open(actor.id if identity.signed_in else address)
+            while True:
+                revision = self._revision
+                grant = await self._authenticator.grant(identity, document)
+                if revision == self._revision:
+                    break  # else a right has changed while it was looked up
+            if grant is None:
+                if identity.signed_in or identity.lasting or identity.link:
+                    raise Forbidden("this document is not shared with you")
+                raise NotAuthenticated("this document is open to those who sign in; bring a token")
+            if since != self.dismissals:
+                raise RightsChanged("a sign-in has ended while you came; reconnect")
+            session = Session(actor, link, writes=grant.role >= Role.EDITOR, dialect=dialect)
+            connection = Connection(session, grant, renew)
+            self._by_actor[actor.id].add(connection)
+            self._by_document[document].add(connection)
+            self._schedule(connection)
+            try:
+                yield connection
+            finally:
+                if connection.timer is not None:
+                    connection.timer.cancel()
+                self._stale.discard(connection)
+                _forget(self._by_actor, actor.id, connection)
+                _forget(self._by_document, document, connection)
 
     def _open(self, who: str) -> None:
         now = time.monotonic()
@@ -163,27 +178,37 @@ class Connections:
             await self._work.wait()
             self._work.clear()
             stale, self._stale = self._stale, set()
+            by_document: defaultdict[str, list[Connection]] = defaultdict(list)
             for connection in stale:
-                if connection.session.closed:
-                    continue
+                if not connection.session.closed:
+                    by_document[connection.grant.document].append(connection)
+            for document, connections in by_document.items():
                 try:
-                    await self._review(connection)
+                    await self._review(document, connections)
                 except CollabError as error:  # not known is not allowed
-                    connection.session.end(error)
+                    self._end(connections, error)
                 except Exception:
-                    _log.exception("the rights of %s cannot be read", connection.session.actor.id)
-                    connection.session.end(RightsChanged("what you may do cannot be found out; reconnect"))
+                    _log.exception("%s: rights cannot be read", document)
+                    self._end(connections, RightsChanged("what you may do cannot be found out; reconnect"))
 
-    async def _review(self, connection: Connection) -> None:
-        before = connection.grant
-        after = await self._authenticator.grant(before.identity, before.document)
-        if after is None:
-            connection.session.end(Forbidden("this document is not shared with you any more"))
-        elif after.role != before.role:
-            connection.session.end(RightsChanged(f"you are now {after.role.label} here; reconnect"))
-        else:
-            connection.grant = after
-            self._schedule(connection)
+    async def _review(self, document: str, connections: Sequence[Connection]) -> None:
+        """All who are in a document at once: it may be thousands, and they are to feel it within a second."""
+        before = [connection.grant for connection in connections]
+        found = await self._authenticator.grants([grant.identity for grant in before], document)
+        for connection, old, new in zip(connections, before, found, strict=True):
+            if connection.grant is not old:
+                continue  # a new token came meanwhile, and is looked at next
+            if new is None:
+                connection.session.end(Forbidden("this document is not shared with you any more"))
+            elif new.role != old.role:
+                connection.session.end(RightsChanged(f"you are now {new.role.label} here; reconnect"))
+            else:
+                connection.grant = new
+                self._schedule(connection)
+
+    def _end(self, connections: Iterable[Connection], error: CollabError) -> None:
+        for connection in connections:
+            connection.session.end(error)
 
     def _schedule(self, connection: Connection) -> None:
         """Wake up when the grant has to be looked at: a token runs out, a link expires."""
@@ -215,6 +240,14 @@ class Connections:
             self._wake_after(connection, expires - now)  # the answer comes, or the end
         else:
             self._schedule(connection)
+
+
+def connections_of(request: Request) -> Connections:
+    found: Connections = request.app.state.connections
+    return found
+
+
+Live = Annotated[Connections, Depends(connections_of)]
 
 
 def _forget(index: defaultdict[str, set[Connection]], key: str, connection: Connection) -> None:

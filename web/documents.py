@@ -22,10 +22,11 @@ from collab.errors import (
     StorageUnavailable,
 )
 from collab.hub import Hub
-from collab.rights import Role
+from collab.rights import Role, granted
 from storage.documents import Document as Stored
 from storage.documents import Documents
 from web.auth import Anyone, Authenticator, Editor, Owner, Reader, authenticator_of
+from web.connections import Live
 from web.problem import responses
 
 router = APIRouter(prefix="/api/documents", tags=["documents"])
@@ -95,8 +96,9 @@ Rooms = Annotated[Hub, Depends(hub_of)]
 Gate = Annotated[Authenticator, Depends(authenticator_of)]
 
 
-def shown(document: Stored, role: Role) -> Document:
-    return Document.model_validate(document).model_copy(update={"role": role.label})
+def shown(document: Stored, role: Role | None) -> Document:
+    label = "" if role is None else role.label
+    return Document.model_validate(document).model_copy(update={"role": label})
 
 
 @router.get("", responses=responses(InvalidRequest, StorageUnavailable))
@@ -126,14 +128,15 @@ async def list_documents(
     "", status_code=201, responses=responses(InvalidName, DocumentExists, Forbidden, StorageUnavailable)
 )
 async def create_document(
-    new: NewDocument, identity: Anyone, gate: Gate, documents: Store, response: Response
+    new: NewDocument, identity: Anyone, gate: Gate, documents: Store, live: Live, response: Response
 ) -> Document:
-    """Make a document; it is yours."""
+    """Make a document; it is yours, unless a token says what you may do."""
     name = secrets.token_urlsafe(9) if new.name is None else check_name(new.name)
     gate.check_may_create(identity, name)
     made = await documents.create(name, new.title, identity.actor.id)
+    live.changed(name)  # whoever waits there was let in while it was nobody's
     response.headers["Location"] = f"/api/documents/{quote(name, safe='')}"
-    return shown(made, Role.OWNER)
+    return shown(made, Role.OWNER if identity.rights is None else granted(identity.rights, name))
 
 
 @router.get("/{document}", responses=MISSING)

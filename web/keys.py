@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import urllib.request
 from pathlib import Path
+from urllib.error import HTTPError
 
 import jwt
 
 from collab.errors import NotAuthenticated, StorageUnavailable
 
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
 FRESH_SECONDS = 300.0  # a key that was withdrawn is trusted no longer than this
 RETRY_SECONDS = 10.0  # between looks for a key that is not known: anybody can ask for one
 TIMEOUT = 5.0
 SIZE_LIMIT = 1 << 20
+
+_log = logging.getLogger(__name__)
 
 
 class KeySet:
@@ -31,8 +36,11 @@ class KeySet:
         source cannot be read; old keys are not trusted beyond their time)."""
         try:
             kid = jwt.get_unverified_header(token).get("kid")
-        except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
-            raise NotAuthenticated(f"the token is not valid: {error}") from None
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            raise NotAuthenticated("the token is not valid: its header cannot be read") from None
+        key = self._choose(kid)
+        if key is not None and time.monotonic() - self._read_at <= FRESH_SECONDS:
+            return key  # not behind those whose unknown key is being looked for
         async with self._lock:  # one look for all who wait
             now = time.monotonic()
             stale = now - self._read_at > FRESH_SECONDS
@@ -55,10 +63,25 @@ class KeySet:
         try:
             data = await asyncio.to_thread(_fetch, self._source)
             keys = jwt.PyJWKSet.from_json(data).keys
-        except (OSError, ValueError, jwt.PyJWTError) as error:
-            raise StorageUnavailable(f"the key set cannot be read: {error}") from None
-        self._keys = {key.key_id: key for key in keys if key.public_key_use in (None, "sig")}
+            self._keys = {key.key_id: key for key in keys if _signs(key)}
+        except Exception as error:  # another's server may answer anything
+            # Where the keys are, perhaps with a password, is nothing for the log, nor for who asks.
+            _log.error("the key set (--jwks) cannot be read: %s", _fault(error))
+            raise StorageUnavailable("the key set cannot be read now; try again") from None
         self._read_at = time.monotonic()
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, HTTPError):
+        return f"the answer is {error.code}"
+    cause = getattr(error, "reason", error)
+    return getattr(cause, "strerror", None) or type(cause).__name__
+
+
+def _signs(key: jwt.PyJWK) -> bool:
+    """No secret among public keys is a key of ours: whoever can read the set could sign with it."""
+    usable = key.algorithm_name in ALGORITHMS and isinstance(key.key_id, str | None)
+    return usable and key.public_key_use in (None, "sig")
 
 
 def _fetch(source: str) -> str:

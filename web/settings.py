@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
@@ -101,7 +102,7 @@ class Settings:
     connections_per_address: int = setting(256, "WebSockets from one address; 0 is no limit.")
     connections_per_actor: int = setting(64, "WebSockets of one actor; 0 is no limit.")
     rooms_per_minute: int = setting(
-        300, "Documents that one actor, or one address without a lasting identity, may open; 0 is no limit."
+        300, "Documents that one who signed in, or all guests of one address, may open; 0 is no limit."
     )
     sign_in_seconds: float = setting(10.0, "How long a Hocuspocus socket may stay without a valid token.")
     idle_seconds: float = setting(30.0, "How long a room stays in memory after its last client has gone.")
@@ -211,12 +212,15 @@ def secret_of(settings: Settings) -> str:
         found = path.read_text().strip()
     except FileNotFoundError:
         settings.data.mkdir(parents=True, exist_ok=True)
-        found = secrets.token_hex(SECRET_BYTES)
-        # Whole or not at all: a half-written one would be kept for ever.
-        draft = path.with_name(f"secret.{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(found + "\n")
-        draft.replace(path)
+        # Whole or not at all: a half-written one would be kept for ever. And only the first counts of those
+        # that two processes make at once: what the other one has signed with its own would be worth nothing.
+        draft = path.with_name(f"secret.{secrets.token_hex(8)}")
+        draft.touch(mode=0o600, exist_ok=False)
+        draft.write_text(secrets.token_hex(SECRET_BYTES) + "\n")
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)
+        draft.unlink()
+        found = path.read_text().strip()
     if len(found) < SECRET_BYTES:
         raise ValueError(f"{path} holds no secret of {SECRET_BYTES} bytes; delete it to have one made")
     return found

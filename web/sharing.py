@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 from urllib.parse import unquote
 
@@ -14,6 +14,7 @@ from collab.errors import (
     DocumentDeleted,
     DocumentNotFound,
     Forbidden,
+    InvalidName,
     InvalidRequest,
     NotAuthenticated,
     Overloaded,
@@ -26,14 +27,16 @@ from storage.access import Link as StoredLink
 from web.accounts import Address, Door
 from web.accounts import Store as Accounts
 from web.auth import Anyone, Owner, authenticator_of
-from web.connections import Connections
+from web.connections import Live
 from web.passwords import LONGEST
 from web.problem import responses
 
 router = APIRouter(tags=["sharing"])
 
 LABEL_LIMIT = 200  # characters
+EPOCH, MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 ERRORS = (
+    InvalidName,
     NotAuthenticated,
     Forbidden,
     DocumentNotFound,
@@ -85,7 +88,9 @@ class NewLink(BaseModel):
     role: Literal["viewer", "commenter", "editor"] = "viewer"
     label: str = Field(default="", max_length=LABEL_LIMIT, examples=["for the printers"])
     password: str | None = Field(default=None, max_length=LONGEST, description="Asked of whoever opens it.")
-    expires_at: AwareDatetime | None = Field(default=None, description="When it ends; null: when revoked.")
+    expires_at: AwareDatetime | None = Field(
+        default=None, lt=datetime.max.replace(tzinfo=UTC), description="When it ends; null: when revoked."
+    )
 
 
 class Opening(BaseModel):
@@ -115,17 +120,11 @@ def access_of(request: Request) -> Access:
     return found
 
 
-def connections_of(request: Request) -> Connections:
-    found: Connections = request.app.state.connections
-    return found
-
-
 def person_of(person: str) -> str:
     return unquote(person)
 
 
 Grants = Annotated[Access, Depends(access_of)]
-Live = Annotated[Connections, Depends(connections_of)]
 Person = Annotated[str, Depends(person_of)]
 
 
@@ -168,7 +167,7 @@ async def list_links(grant: Owner, access: Grants) -> Links:
 @router.post("/api/documents/{document}/links", status_code=201, responses=responses(*ERRORS))
 async def create_link(grant: Owner, new: NewLink, access: Grants, sign_in: Door, request: Request) -> Link:
     """A link for whoever is given it. Its secret is in the part of the address that browsers do not send."""
-    expires_at = None if new.expires_at is None else int(new.expires_at.timestamp() * 1e6)
+    expires_at = None if new.expires_at is None else (new.expires_at - EPOCH) // MICROSECOND
     link, secret = await access.create_link(
         grant.document,
         Role.of(new.role),
@@ -230,4 +229,4 @@ def _shown(link: StoredLink) -> Link:
 
 
 def _time(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC)
+    return EPOCH + microseconds * MICROSECOND

@@ -51,7 +51,7 @@ async def connect(
             name = parse_name(path[len(PREFIX) :])
             since = connections.dismissals
             identity = await authenticator.identify(connection)
-            link.belongs_to(identity.actor.id if identity.lasting else address)
+            link.belongs_to(identity.actor.id if identity.signed_in else address)
             del connection, scope, receive, send
             link.forget_handshake()
             async with connections.enter(identity, since, name, address, link, Y_WEBSOCKET) as entered:

@@ -14,6 +14,7 @@ from storage.access import (
     LINKS_LIMIT,
     MEMBERS_LIMIT,
     NOBODY,
+    PART,
     PERSON_LIMIT,
     Access,
     LastOwner,
@@ -129,6 +130,28 @@ async def test_the_roles_on_many_documents_are_those_on_each(access, database, d
     assert await access.roles([*names, "nowhere"], BOB) == {n: role for n, role in each.items() if role}
     assert await access.roles(["own"], BOB) == {"own": Role.OWNER}
     assert await access.roles([], BOB) == {}
+
+
+async def test_many_are_asked_about_at_once(access, documents, document):
+    """More than one statement takes, by every way, and what cannot be stored among them."""
+    await access.set_member(document, BOB, Role.COMMENTER)
+    opened, _ = await access.create_link(document, Role.VIEWER, ADA, expires_at=microseconds(3600))
+    await access.open_link(opened.id, EVE)
+    await access.open_link(opened.id, BOB)
+    _, secret = await access.create_link(document, Role.EDITOR, ADA)
+    people = [ADA, BOB, EVE, "nul\0", "\ud800", *(f"guest:{n}" for n in range(PART + 1))]
+    asked = [(person, shown) for person in people for shown in (None, secret, "link_x")]
+    found = await access.standings(document, asked)
+    assert len(found) == len(asked)
+    roles = {ADA: Role.OWNER, BOB: Role.COMMENTER, EVE: Role.VIEWER}
+    for (person, shown), standing in found.items():
+        own = roles.get(person)
+        assert standing.role == (max(own or 0, Role.EDITOR) if shown == secret else own), (person, shown)
+        assert (standing.until is not None) == (person in (BOB, EVE))
+    for person in (ADA, BOB, EVE, "guest:1"):
+        assert await access.standing(document, person, secret) == found[person, secret]
+    assert await access.standings(document, []) == {}
+    assert set((await access.standings("never made", asked)).values()) == {NOBODY}
 
 
 # --- members -----------------------------------------------------------------------------------------
