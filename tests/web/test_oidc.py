@@ -95,7 +95,7 @@ def failed(answer: httpx.Response, status: int, sentence: str) -> None:
     """A page that says what to do, and nobody signed in."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert answer.headers["cache-control"] == "no-store"
     assert sentence in unescape(answer.text)
     assert 'href="http' in answer.text
