@@ -30,7 +30,7 @@ from time import monotonic
 from urllib.request import urlopen
 
 import uvloop
-from load import COLLAB, Room, Run, Tally, at_pace, frame, join, varbytes, varuint
+from load import GUEST, Room, Run, Tally, at_pace, frame, join, varbytes, varuint
 from run import CORES, LOAD_CORE, WORK, Server, leave, milliseconds, number, trace
 
 GOAL = 2.0  # at most so many times the p99 without an attacker
@@ -295,7 +295,7 @@ class Attack:
 async def honest(server: Server, runs: Sequence[Run], attack: Attack, seconds: float) -> dict[str, float]:
     tally = Tally()
     room = Room("honest", runs, tally)
-    clients = await join(COLLAB, server.port, room, CLIENTS)
+    clients = await join(GUEST, server.port, room, CLIENTS)
     per_second = PER_SECOND
 
     async def type_for(seconds: float, seed: int) -> None:
@@ -332,7 +332,7 @@ def measure(names: Sequence[str], rounds: int, seconds: float, collab: str, work
     for round_ in range(rounds):
         for name in (None, *names):
             server = Server(
-                COLLAB, work / "attack" / f"{round_}-{len(found)}-{name}".replace(" ", "-"), collab
+                GUEST, work / "attack" / f"{round_}-{len(found)}-{name}".replace(" ", "-"), collab
             )
             server.start()
             attack = Attack(name, server.port)

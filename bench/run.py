@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,7 +57,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 FIRST_CLIENT = 0x1000_0001  # client ids take five bytes, as most ids that Yjs draws do
 DIALECTS = (Y_WEBSOCKET, COLLAB_HOCUSPOCUS, HOCUSPOCUS)
 
-# Hocuspocus limits nothing, and all clients here have one address. As variables, which a build that does not
+# All clients here have one address, and Hocuspocus limits nothing. As variables, which a build that does not
 # know one yet passes over.
 UNLIMITED = {
     f"COLLAB_{name}": "0"
@@ -70,6 +70,7 @@ UNLIMITED = {
         "CPU_SHARE",
     )
 }
+SETTINGS = {"COLLAB_SECRET": SECRET, "COLLAB_AUDIENCE": AUDIENCE} | UNLIMITED
 
 
 # -- the servers ---------------------------------------------------------------------------------------
@@ -102,11 +103,14 @@ def install() -> None:
 class Server:
     """One server process (and its children) on its core, with a directory of its own."""
 
-    def __init__(self, dialect: Dialect, directory: Path, collab: str) -> None:
+    def __init__(
+        self, dialect: Dialect, directory: Path, collab: str, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.dialect = dialect
         self.directory = directory
         self.port = 0
         self._collab = collab
+        self._environment = os.environ | (settings or {})
         self._process: subprocess.Popen[bytes]
 
     def start(self) -> None:
@@ -120,11 +124,10 @@ class Server:
             command = [node(), script, str(self.port), str(self.directory / "hocuspocus.db")]
         else:
             command = [part.format(port=self.port, data=data) for part in shlex.split(self._collab)]
-        environment = os.environ | {"COLLAB_SECRET": SECRET, "COLLAB_AUDIENCE": AUDIENCE} | UNLIMITED
         with (self.directory.parent / f"{self.dialect.name}.log").open("ab") as log:
             os.sched_setaffinity(0, {SERVER_CORE})  # inherited by every thread that the server starts
             try:
-                self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+                self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
             finally:
                 os.sched_setaffinity(0, {LOAD_CORE})
         give_up = monotonic() + 30
@@ -521,7 +524,7 @@ async def measure(bench: Bench, scenarios: Sequence[str], collab: str) -> Result
         for round_ in range(bench.size.rounds):
             for dialect in DIALECTS:
                 directory = WORK / f"{name}-{round_}-{dialect.name}"
-                server = Server(dialect, directory, collab)
+                server = Server(dialect, directory, collab, SETTINGS)
                 server.start()
                 try:
                     found = await doer(server)

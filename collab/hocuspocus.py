@@ -65,6 +65,13 @@ def decode_token(body: bytes) -> str | None:
         raise ProtocolError("the token is not valid UTF-8") from None
 
 
+def tells_version(body: bytes) -> bool:
+    """Whether a well-formed auth message with a token is of a provider from 4 on."""
+    _, at = read_var_uint(body, 1)
+    _, at = read_var_bytes(body, at)
+    return at < len(body)
+
+
 def encode_authenticated(writes: bool) -> bytes:
     return b"\x02\x02" + var_string("read-write" if writes else "readonly")
 

@@ -1,14 +1,17 @@
 """Pictures of every view of a running server, for looking at and for the README.
 
-    python docs/screenshots.py http://127.0.0.1:8000 shots/
+    export COLLAB_SECRET=$(openssl rand -hex 32)
+    collab serve --port 8100 --data /tmp/pictures &
+    python docs/screenshots.py http://127.0.0.1:8100 shots/
 
-writes one PNG for each view, width and colour scheme, and `editor.png`, two people in one document.
-The documents it makes are deleted again at the end.
+writes one PNG for each view, width and colour scheme, and `editor.png`, two people in one document. With the
+secret it invites people and makes documents; the documents are deleted again at the end.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import sys
@@ -19,8 +22,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
+from web import auth, signin
+
+SECRET = os.environ["COLLAB_SECRET"]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 WIDTHS = {"desktop": (1280, 800), "phone": (390, 780)}
 
@@ -57,41 +63,71 @@ OTHERS = [
 
 
 def call(url: str, method: str, path: str, body: object = None) -> Any:
+    """As somebody who may do everything."""
+    token = auth.issue(SECRET, "pictures", audience="collab", seconds=60, documents={"*": auth.Role.OWNER})
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"{url}{path}", data, {"content-type": "application/json"}, method=method
-    )
+    headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"{url}/api{path}", data, headers, method=method)
     with urllib.request.urlopen(request) as answer:
         return json.loads(answer.read() or b"null")
 
 
+def at(name: str) -> str:
+    return f"/documents/{quote(name, safe='')}"
+
+
 @contextmanager
-def documents(url: str) -> Iterator[str]:
-    """A document to write in, and some around it."""
+def documents(url: str) -> Iterator[list[str]]:
+    """Documents to look at; the last is to write in."""
     run = secrets.token_hex(3)  # a deleted name stays taken
     every = [*OTHERS, ("archive", "Moving the archive")]
-    made = [call(url, "POST", "/api/documents", {"name": f"{run}/{n}", "title": t})["name"] for n, t in every]
+    made = [call(url, "POST", "/documents", {"name": f"{run}/{n}", "title": t})["name"] for n, t in every]
     try:
-        yield made[-1]
+        yield made
     finally:
         for each in made:
-            call(url, "DELETE", f"/api/documents/{quote(each, safe='')}")
+            call(url, "DELETE", at(each))
 
 
-def person(browser: Browser, name: str, color: str, width: str, scheme: str) -> Page:
-    w, h = WIDTHS[width]
-    context = browser.new_context(
-        viewport={"width": w, "height": h},
-        color_scheme=scheme,  # type: ignore[arg-type]
-        has_touch=width == "phone",
-        device_scale_factor=1 if width == "desktop" else 2,
-    )
-    me = json.dumps({"name": name, "color": color})
-    context.add_init_script(f"localStorage.setItem('collab.person', {json.dumps(me)})")
-    page = context.new_page()
-    page.on("console", lambda message: print(f"{name}: {message.text} {message.location}", file=sys.stderr))
-    page.on("pageerror", lambda error: print(f"{name}: {error}", file=sys.stderr))
-    return page
+def link(url: str, name: str, role: str) -> str:
+    found: str = call(url, "POST", f"{at(name)}/links", {"role": role})["url"]
+    return found
+
+
+def invitation(url: str, email: str, name: str) -> str:
+    key = auth.derived_key(SECRET, signin.INVITATION)
+    return f"{url}/join#{signin.invitation(key, email, name)}"
+
+
+class Camera:
+    """A browser that shows everybody's view in one width and one colour scheme."""
+
+    def __init__(self, browser: Browser, out: Path, width: str, scheme: str) -> None:
+        self.browser, self.out = browser, out
+        self.width, self.scheme = width, scheme
+
+    def person(self, name: str, color: str, state: Any = None) -> Page:
+        w, h = WIDTHS[self.width]
+        context: BrowserContext = self.browser.new_context(
+            viewport={"width": w, "height": h},
+            color_scheme=self.scheme,  # type: ignore[arg-type]
+            has_touch=self.width == "phone",
+            device_scale_factor=1 if self.width == "desktop" else 2,
+            storage_state=state,
+        )
+        me = json.dumps(json.dumps({"name": name, "color": color}))
+        context.add_init_script(
+            f"localStorage.getItem('collab.person') ?? localStorage.setItem('collab.person', {me})"
+        )
+        page = context.new_page()
+        page.on("console", lambda said: print(f"{name}: {said.text} {said.location}", file=sys.stderr))
+        page.on("pageerror", lambda error: print(f"{name}: {error}", file=sys.stderr))
+        return page
+
+    def shoot(self, page: Page, view: str, **options: Any) -> None:
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(350)
+        page.screenshot(path=self.out / f"{view}-{self.width}-{self.scheme}.png", **options)
 
 
 def status(page: Page, kind: str) -> None:
@@ -99,64 +135,135 @@ def status(page: Page, kind: str) -> None:
 
 
 def write(page: Page, text: str) -> None:
-    page.locator(".cm-content").focus()
+    page.locator(".cm-content[contenteditable=true]").focus()
     page.keyboard.insert_text(text)
 
 
 def shoot(url: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright, documents(url) as name:
+    with sync_playwright() as playwright, documents(url) as names:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        address = f"{url}/d/{name}"
-        other = person(browser, "Ines Duarte", "#b5303d", "desktop", "light")
-        other.goto(address)
-        status(other, "saved")
-        write(other, TEXT)
-        status(other, "saved")
+        name = names[-1]
+        ines = Camera(browser, out, "desktop", "light").person("Ines Duarte", "#b5303d")
+        ines.goto(link(url, name, "editor"))
+        write(ines, TEXT)
+        status(ines, "saved")
+        first = Camera(browser, out, "desktop", "light")
+        tomas = first.person("Tomas Lind", "#1c7a6c")
+        email = f"tomas-{secrets.token_hex(3)}@example.org"
+        tomas.goto(invitation(url, email, "Tomas Lind"))
+        tomas.get_by_label("Choose a password").fill("the reading room is closed")
+        tomas.get_by_role("button", name="Join").click()
+        tomas.get_by_role("heading", name="Documents").wait_for()
+        actor = tomas.evaluate("fetch('/api/me').then((answer) => answer.json())")["actor"]
+        for each, role in zip(names, ("owner", "editor", "viewer", "viewer", "editor"), strict=True):
+            call(url, "PUT", f"{at(each)}/members/{quote(actor, safe='')}", {"role": role})
+        state = tomas.context.storage_state()
+        tomas.context.close()
         for scheme in ("light", "dark"):
             for width in WIDTHS:
-                page = person(browser, "Tomas Lind", "#1c7a6c", width, scheme)
-                tag = f"{width}-{scheme}"
-                page.goto(url)
-                page.locator(".row").first.hover()
-                page.screenshot(path=out / f"list-{tag}.png")
-                page.goto(address)
-                status(page, "saved")
-                page.get_by_role("list", name="Also here").get_by_role("button").first.wait_for()
-                select(other, "the museum")
-                page.wait_for_timeout(400)
-                page.screenshot(path=out / f"document-{tag}.png")
-                if tag == "desktop-light":
-                    page.locator(".cm-content").focus()
-                    page.keyboard.press("Control+End")
-                    page.keyboard.type("Thursday at six, then. I bring the lamp", delay=20)
-                    select(other, "everyone else")
-                    status(page, "saved")
-                    page.bring_to_front()
-                    page.screenshot(path=out / "editor.png", caret="initial")
-                page.locator(".me").click()
-                page.screenshot(path=out / f"person-{tag}.png")
-                page.keyboard.press("Escape")
-                page.context.close()
-        page = person(browser, "Tomas Lind", "#1c7a6c", "desktop", "light")
-        gone = f"unwritten-{secrets.token_hex(3)}"
-        page.goto(f"{url}/d/{gone}")
-        status(page, "saved")
-        page.screenshot(path=out / "empty-desktop-light.png")
-        page.locator(".cm-content").focus()
-        page.keyboard.type("Kept")
-        status(page, "saved")
-        call(url, "DELETE", f"/api/documents/{gone}")
-        status(page, "stopped")
-        page.screenshot(path=out / "deleted-desktop-light.png")
-        page.goto(url)
-        page.get_by_role("button", name="Delete Letters to the council").click()
-        page.locator(".toast").wait_for()
-        page.screenshot(path=out / "undo-desktop-light.png")
-        page.get_by_role("button", name="Undo").click()
-        page.get_by_text("is back").wait_for()
+                camera = Camera(browser, out, width, scheme)
+                doors(camera, url, email)
+                rooms(camera, url, names, state, ines)
+                limits(camera, url, name)
         browser.close()
+
+
+def doors(camera: Camera, url: str, email: str) -> None:
+    """What comes before the documents."""
+    page = camera.person("Kestrel", "#3f66c4")
+    page.goto(f"{url}/sign-in")
+    page.get_by_label("E-mail address").fill(email)
+    camera.shoot(page, "sign-in")
+    page.get_by_label("Password", exact=True).fill("something else")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("alert").filter(has_text=".").wait_for()
+    camera.shoot(page, "sign-in-refused")
+    page.route("**/api/sign-in", lambda route: route.fulfill(json={"signup": True, "oidc": "/auth/oidc"}))
+    page.goto(f"{url}/sign-in?next=/d/x")
+    page.get_by_text("with your organisation").wait_for()
+    camera.shoot(page, "sign-in-provider")
+    page.goto("about:blank")
+    page.goto(invitation(url, "ada@example.org", "Ada"))
+    camera.shoot(page, "join")
+
+    def refuse(route: Route) -> None:
+        problem = {
+            "title": "Forbidden",
+            "status": 403,
+            "code": "link-password",
+            "detail": "it has a password",
+        }
+        route.fulfill(status=403, json=problem)
+
+    page.route("**/api/links/open", refuse)
+    page.goto(f"{url}/s#link_something")
+    page.get_by_label("Password").fill("guess")
+    page.get_by_role("button", name="Open the document").click()
+    page.get_by_role("alert").filter(has_text=".").wait_for()
+    camera.shoot(page, "link-password")
+    page.unroute("**/api/links/open")
+    page.goto("about:blank")
+    page.goto(f"{url}/s#link_revoked")
+    page.get_by_role("heading", name="does not open").wait_for()
+    camera.shoot(page, "link-broken")
+    page.goto(f"{url}/")
+    page.get_by_text("Nothing here yet").wait_for()
+    camera.shoot(page, "list-guest")
+    page.locator(".me").click()
+    camera.shoot(page, "person-guest")
+    page.goto(f"{url}/d/somebody-elses")
+    page.get_by_role("heading", name="not shared").wait_for()
+    camera.shoot(page, "closed-guest")
+    page.context.close()
+
+
+def rooms(camera: Camera, url: str, names: list[str], state: Any, ines: Page) -> None:
+    """What somebody sees who has signed in."""
+    page = camera.person("", "#1c7a6c", state)
+    page.goto(url)
+    page.locator(".row").first.hover()
+    page.screenshot(path=camera.out / f"list-{camera.width}-{camera.scheme}.png")
+    page.goto(f"{url}/d/{names[-1]}")
+    status(page, "saved")
+    page.get_by_role("list", name="Also here").get_by_role("button").first.wait_for()
+    select(ines, "the museum")
+    page.bring_to_front()
+    camera.shoot(page, "document")
+    if camera.width == "desktop" and camera.scheme == "light":
+        page.locator(".cm-content").focus()
+        page.keyboard.press("Control+End")
+        page.keyboard.type("Thursday at six, then. I bring the lamp", delay=20)
+        select(ines, "everyone else")
+        status(page, "saved")
+        page.bring_to_front()
+        page.screenshot(path=camera.out / "editor.png", caret="initial")
+    page.locator(".me").click()
+    camera.shoot(page, "person")
+    page.keyboard.press("Escape")
+    page.goto(f"{url}/d/{names[2]}")
+    status(page, "reading")
+    camera.shoot(page, "reading-empty")
+    page.goto(f"{url}/d/somebody-elses")
+    status(page, "saved")
+    camera.shoot(page, "new")
+    page.context.close()
+
+
+def limits(camera: Camera, url: str, name: str) -> None:
+    """What one may not do, or not any more."""
+    page = camera.person("Kestrel", "#8c3f96")
+    given = call(url, "POST", f"{at(name)}/links", {"role": "viewer"})
+    page.goto(given["url"])
+    status(page, "reading")
+    camera.shoot(page, "reading")
+    call(url, "DELETE", f"{at(name)}/links/{given['id']}")
+    status(page, "stopped")
+    camera.shoot(page, "unshared")
+    page.goto(link(url, name, "editor"))
+    status(page, "saved")
+    page.context.close()
 
 
 def select(page: Page, text: str) -> None:

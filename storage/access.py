@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from collab.errors import CollabError, InvalidRequest
@@ -159,6 +159,33 @@ class Access:
 
         return await self._database.read(work)
 
+    async def roles(self, names: Sequence[str], person: str) -> dict[str, Role]:
+        """The highest role of ``person`` on those of the documents ``names`` where there is one: as a member,
+        or by links opened before."""
+        member = (
+            select(documents.c.name, members.c.role)
+            .join(members, members.c.document == documents.c.key)
+            .where(members.c.person == person, documents.c.name.in_(names))
+        )
+        through = (
+            select(documents.c.name, links.c.role)
+            .join(links, links.c.document == documents.c.key)
+            .join(openings, openings.c.link == links.c.key)
+            .where(
+                openings.c.person == person,
+                documents.c.name.in_(names),
+                or_(links.c.expires_at.is_(None), links.c.expires_at > _now()),
+            )
+        )
+
+        def work(connection: Connection) -> dict[str, Role]:
+            found: dict[str, Role] = {}
+            for name, role in connection.execute(member.union_all(through)):
+                found[name] = max(found.get(name, Role.VIEWER), Role(role))
+            return found
+
+        return await self._database.read(work)
+
     # --- members
 
     async def members(self, document: str) -> list[Member]:
@@ -295,6 +322,16 @@ class Access:
             raise NoSuchGrant("this link was revoked or has expired; ask for a new one")
         return row.name, _link(row)
 
+    async def adopt(self, guest: str, person: str) -> None:
+        """What was shared with a guest, who has now signed in as ``person``, is shared with both. A role that
+        ``person`` has on a document already stays."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(_copied(members, "document", guest, person))
+            connection.execute(_copied(openings, "link", guest, person))
+
+        await self._database.write(work)
+
     async def open_link(self, id: str, person: str) -> None:
         """Give ``person`` the link's role for as long as the link lives. Idempotent. Raises NoSuchGrant."""
         _check_person(person)
@@ -314,6 +351,14 @@ class Access:
             await self._database.write(work)
         except IntegrityError:
             raise NoSuchGrant("this link was revoked; ask for a new one") from None
+
+
+def _copied(table: Table, column: str, guest: str, person: str) -> Any:
+    """Insert, for ``person``, the rows that ``guest`` has and ``person`` lacks by ``column``."""
+    theirs = select(table.c[column]).where(table.c.person == person)
+    columns = [literal(person) if c.name == "person" else c for c in table.c]
+    rows = select(*columns).where(table.c.person == guest, table.c[column].not_in(theirs))
+    return insert(table).from_select([c.name for c in table.c], rows)
 
 
 def digest(secret: str) -> bytes:

@@ -18,6 +18,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.messages: deque[bytes] = deque()
+        self.writes = 0
         self.closed: tuple[int, str] | None = None
         self.reading = True
         self.probes = 0
@@ -26,6 +27,7 @@ class Wire:
 
     def write(self, message: bytes, times: int = 1) -> None:
         self.messages.extend([message] * times)
+        self.writes += 1
 
     def close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)

@@ -17,6 +17,7 @@ from collab.errors import (
     StorageUnavailable,
 )
 from collab.log import Actor
+from storage.access import Access
 from storage.accounts import (
     EMAIL_LIMIT,
     MAX_LIMIT,
@@ -31,7 +32,7 @@ from storage.accounts import (
     normal_name,
 )
 from web import session
-from web.auth import Anyone, Identity, Operator, Public, authenticator_of
+from web.auth import GUEST_COOKIE, Anyone, Identity, Operator, Public, authenticator_of
 from web.passwords import LONGEST, SHORTEST
 from web.problem import responses
 from web.signin import InvitationInvalid, Opened, SignIn, SignInRefused, SignUpClosed
@@ -249,7 +250,12 @@ async def change_account(account: str, change: AccountChange, sign_in: Door) -> 
 
 
 async def enter(request: Request, response: Response, sign_in: SignIn, opened: Opened) -> None:
-    """Give the browser its new session; the one it had before ends."""
+    """Give the browser its new session; the one it had before ends. Its guest becomes the account: what was
+    shared with the one is shared with the other, and who signs in here next finds no trace of it."""
+    if guest := authenticator_of(request).guest_of(request):
+        access: Access = request.app.state.access
+        await access.adopt(guest, opened.account.actor.id)
+        response.delete_cookie(GUEST_COOKIE)
     if before := session.secret_of(request):
         await sign_in.accounts.close_session(before)
     session.keep(request, response, opened.secret, opened.expires)

@@ -21,6 +21,7 @@ from storage.migrations import migrate
 from web import accounts, documents, metrics, page, problem, sharing, websocket
 from web.auth import Authenticator
 from web.connections import Connections
+from web.headers import Guarded
 from web.passwords import Passwords
 from web.settings import Settings, secret_of
 from web.signin import SignIn
@@ -64,8 +65,7 @@ def create_http(
         title="Collab",
         version=version("collab-server"),
         description="Documents that many people edit at once. Live editing is at `/ws/{document}`.",
-        docs_url="/api/docs",
-        swagger_ui_oauth2_redirect_url=None,
+        docs_url=None,  # web.page has it
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
@@ -128,7 +128,7 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             ready = asyncio.Event()
             work = [tasks.create_task(hub.run(ready)), tasks.create_task(connections.run())]
             await ready.wait()
-            yield Collab(hub, authenticator, connections, http)
+            yield Collab(hub, authenticator, connections, Guarded(http))
             for task in work:
                 task.cancel()
     finally:

@@ -166,6 +166,11 @@ class Authenticator:
         id = claims.get("sub", "")
         return (id, _name(claims.get("name"))) if _GUEST.fullmatch(id) else None
 
+    def guest_of(self, connection: HTTPConnection) -> str | None:
+        """The actor id of the guest whose cookie a request carries, whoever has signed in beside it."""
+        found = self._guest_cookie(connection)
+        return None if found is None else f"guest:{found[0]}"
+
     def welcome(self, connection: HTTPConnection, response: Response, name: str | None = None) -> str:
         """Give a browser its guest identity when it has none yet, or a new ``name`` to the one it has.
         Returns the guest's actor id."""
@@ -243,6 +248,16 @@ class Authenticator:
         if not standing.exists and self.may_create(identity, document):
             role = Role.OWNER
         return None if role is None else Grant(identity, document, role, standing.until)
+
+    async def roles(self, identity: Identity, documents: Sequence[str]) -> dict[str, Role]:
+        """What ``identity`` may do with each of ``documents`` that it may do anything with."""
+        if identity.rights is not None:
+            found = {name: granted(identity.rights, name) for name in documents}
+        else:
+            own = await self._access.roles(documents, identity.actor.id)
+            everywhere = self._anybodys(identity)
+            found = {name: higher(own.get(name), everywhere) for name in documents}
+        return {name: role for name, role in found.items() if role is not None}
 
     def may_create(self, identity: Identity, document: str) -> bool:
         if identity.rights is not None:

@@ -67,6 +67,10 @@ class Budgets:
         self._by_actor: dict[str, Budget] = {}
         self._sweep_at = 1000  # so many actors
 
+    @property
+    def count(self) -> int:
+        return len(self._by_actor)
+
     def of(self, actor: str, now: float) -> Budget:
         budget = self._by_actor.get(actor)
         if budget is None:

@@ -64,15 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
     except (CollabError, ValueError, OSError) as error:
         parser.error(str(error))
-    handler = logging.StreamHandler()
-    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-    # Of uvicorn's information lines one logs every path with its query string, where tokens may be; the
-    # others tell what people write.
-    for name in ("uvicorn", "alembic", "aiosqlite", "httpx2"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    _log_as(settings.log_level.upper())
     commands_by_name = {"serve": serve, "migrate": _migrate}
     return _run(commands_by_name[parsed.command](settings))
+
+
+def _log_as(level: str) -> None:
+    """Of other libraries only warnings: they log paths with their query strings, and statements with their
+    parameters, where tokens and hashes of passwords are."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    for package in ("collab", "storage", "web"):
+        logging.getLogger(package).setLevel(level)
 
 
 def _add_token(parser: argparse.ArgumentParser) -> None:

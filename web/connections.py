@@ -57,6 +57,7 @@ class Connections:
         self._stale: set[Connection] = set()
         self._work = asyncio.Event()
         self._revision = 0  # moves when a right may have changed
+        self.dismissals = 0  # moves when somebody who was known may be so no more
 
     # --- letting in
 
@@ -81,16 +82,18 @@ class Connections:
     async def enter(
         self,
         identity: Identity,
+        since: int,
         document: str,
         address: str,
         link: Link,
         dialect: Dialect,
         renew: Callable[[], None] | None = None,
     ) -> AsyncIterator[Connection]:
-        """A session of ``identity`` in ``document``, with the rights it has.
+        """A session of ``identity`` in ``document``, with the rights it has; ``since`` is what ``dismissals``
+        was before it was found out.
 
         Raises Forbidden, NotAuthenticated (nobody is known, and some might be let in), RateLimited,
-        StorageUnavailable.
+        RightsChanged (a sign-in ended meanwhile, perhaps this one), StorageUnavailable.
         """
         actor = identity.actor
         # Counted before anything is waited for: many may come in at once.
@@ -113,6 +116,8 @@ class Connections:
                 if identity.signed_in or identity.lasting or identity.link:
                     raise Forbidden("this document is not shared with you")
                 raise NotAuthenticated("this document is open to those who sign in; bring a token")
+            if since != self.dismissals:
+                raise RightsChanged("a sign-in has ended while you came; reconnect")
             session = Session(actor, link, writes=grant.role >= Role.EDITOR, dialect=dialect)
             connection = Connection(session, grant, renew)
             self._by_actor[actor.id].add(connection)
@@ -150,6 +155,7 @@ class Connections:
     def dismiss(self, actor_id: str) -> None:
         """A sign-in of this actor has ended, or the account was disabled: every connection of theirs has to
         say again who it is."""
+        self.dismissals += 1
         for connection in tuple(self._by_actor.get(actor_id, ())):
             connection.session.end(RightsChanged("a sign-in of yours has ended; reconnect"))
 

@@ -119,7 +119,9 @@ async def list_documents(
         person=None if everything or identity.rights is not None else identity.actor.id,
         patterns=identity.rights,
     )
-    return DocumentList(documents=[Document.model_validate(d) for d in page.documents], next=page.cursor)
+    roles = await gate.roles(identity, [document.name for document in page.documents])
+    listed = [shown(document, roles[document.name]) for document in page.documents if document.name in roles]
+    return DocumentList(documents=listed, next=page.cursor)
 
 
 @router.post(

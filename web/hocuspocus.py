@@ -19,9 +19,12 @@ from collab.errors import (
     Overloaded,
     ProtocolError,
     RateLimited,
+    RightsChanged,
+    StorageUnavailable,
 )
 from collab.hocuspocus import HOCUSPOCUS, PING, PONG, Frame
 from collab.hub import Hub
+from collab.protocol import KEEPALIVE
 from collab.room import Room
 from collab.session import Session
 from web.auth import Authenticator
@@ -33,7 +36,19 @@ QUEUE_COUNT, QUEUE_BYTES = 1000, 1 << 20  # what one socket sends to documents t
 KEPT_BYTES = 64 << 10  # of a step 1: ten thousand clients' clocks
 STATELESS_BYTES = 64 << 10
 STEP1 = b"\x00\x00"  # type and step
+NO_KEY = b"\x00"  # of no document: every provider passes over what comes under it
 DENIED_SECONDS = 60.0  # a socket whose tokens were all refused may stay to try others
+
+# May be otherwise in a moment. The socket is closed before its first frame, which makes a provider back off:
+# from 4 on. Closed so, 3.x comes back with one attempt more every time; so older ones wait here, for longer
+# than any pause of theirs, and who is sent away after so long makes no herd.
+AWAY = (StorageUnavailable, Overloaded, RateLimited)
+PATIENCE = 35.0
+PAUSE = 5.0
+
+# Provider 2.x never comes back from these two, for no document of the socket: it hears them as a denial of
+# the one that they are about, when it comes back.
+FINAL = (NotAuthenticated.close_code, Forbidden.close_code)
 
 # What ends one document of a socket; anything else ends the socket, so that its clients come back. A limit
 # ends a socket that has nothing else to lose.
@@ -50,6 +65,8 @@ class Channel:
         self.session: Session | None = None
         self.queue: deque[Frame] = deque()
         self.token: str | None = None  # the latest that was not looked at
+        self.asked = False  # there has been a token
+        self.backs_off = False  # its provider comes back more and more slowly when it is closed unheard
         self.woken = asyncio.Event()  # there is a token, or the client has left
         self.left = False
         self.task: asyncio.Task[None] | None = None
@@ -66,7 +83,7 @@ class Channel:
 
     def close(self, code: int, reason: str) -> None:
         # Never this document alone: a client that is told so does not come back for it.
-        self._link.close(code, reason)
+        self._socket.close(code, reason)
 
     def backlog(self) -> int:
         return self._link.backlog()
@@ -134,7 +151,14 @@ class Socket:
             self._deadline = asyncio.get_running_loop().call_later(seconds, self._late)
 
     def _late(self) -> None:
-        self._refuse(NotAuthenticated("no valid token came in time; reconnect with one"))
+        error = NotAuthenticated("no valid token came in time; reconnect with one")
+        self._hub.stats.refused[error.code] += 1
+        self.link.write(KEEPALIVE, key=NO_KEY)  # not closed before the first frame: see PATIENCE
+        self.link.close(error.close_code, str(error))
+
+    def close(self, code: int, reason: str) -> None:
+        """Send the client away, for it to come back."""
+        self.link.close(RightsChanged.close_code if code in FINAL else code, reason)
 
     def pause(self, channel: Channel) -> None:
         self._paused.add(channel)
@@ -221,10 +245,12 @@ class Socket:
             if len(self._channels) >= CHANNELS:
                 raise Overloaded(f"a socket carries at most {CHANNELS} documents; open another")
             channel = self._channels[frame.key] = Channel(self, frame.key)
-            if frame.kind == hocuspocus.SYNC:  # providers up to 2.x send no token when they have none
-                self._take_token("", channel)
+        if frame.body.startswith(STEP1) and not channel.asked:
+            self._take_token("", channel)  # providers up to 2.x send none when they have none
         if frame.kind == hocuspocus.AUTH:
-            self._take_token(hocuspocus.decode_token(frame.body), channel)
+            token = hocuspocus.decode_token(frame.body)
+            channel.backs_off = token is not None and hocuspocus.tells_version(frame.body)
+            self._take_token(token, channel)
         elif frame.kind == hocuspocus.CLOSE:
             self._leave(channel)
         elif frame.kind in hocuspocus.ROOM_TYPES or frame.kind == hocuspocus.STATELESS:
@@ -234,6 +260,7 @@ class Socket:
         if token is None:
             return
         channel.token = token
+        channel.asked = True
         channel.woken.set()
         if channel.task is None:
             channel.task = self._tasks.create_task(self._open(channel))
@@ -276,44 +303,32 @@ class Socket:
 
     def _refuse(self, error: CollabError) -> None:
         self._hub.stats.refused[error.code] += 1
-        self.link.close(error.close_code, str(error))
+        self.close(error.close_code, str(error))
 
     # --- a document's life on the socket
 
     async def _open(self, channel: Channel) -> None:
         """Open the document with the channel's token, serve it until its client leaves."""
-        opened = again = False
+        loop = asyncio.get_running_loop()
+        token, give_up = self._token(channel), loop.time() + PATIENCE
+        again = False
+        self._give_until(None)  # what takes long from here on is not the client's fault
         try:
-            name = check_name(hocuspocus.name_of(channel.key))
-            identity = await self._authenticator.identify(self._request, self._token(channel))
-            self.link.belongs_to(identity.actor.id if identity.lasting else self._address)
-            async with self._connections.enter(
-                identity, name, self._address, channel, HOCUSPOCUS, channel.ask_token
-            ) as connection:
-                # Loaded before the client hears that it may come: a failure is no denial.
-                await self._hub.open(name)
-                session = channel.session = connection.session
-                channel.write(hocuspocus.encode_authenticated(session.writes))
-                async with self._hub.join(name, session) as room:
-                    opened = True
-                    self._give_until(None)
-                    while channel.queue:
-                        await self._take_large(self._dequeue(channel), channel, room)
-                    channel.room = room
-                    self.resume(channel)
-                    while not channel.left:
-                        await channel.woken.wait()
-                        channel.woken.clear()
-                        if channel.token is not None:
-                            token = self._token(channel)
-                            identity = await self._authenticator.identify(self._request, token)
-                            self._connections.renewed(connection, identity)
+            while True:
+                try:
+                    await self._serve(channel, token)
+                    break
+                except AWAY as error:
+                    if channel.session is not None or channel.backs_off or loop.time() > give_up:
+                        raise
+                    await asyncio.sleep(error.retry_after if isinstance(error, RateLimited) else PAUSE)
         except DENIALS as error:
-            if opened or (isinstance(error, RateLimited) and not self._serves_others(channel)):
+            limited = isinstance(error, RateLimited)
+            if channel.session is not None or (limited and not self._serves_others(channel)):
                 self._refuse(error)
             else:
-                self._deny(channel, error)
                 again = channel.token is not None
+                self._deny(channel, error)
         except CollabError as error:
             self._refuse(error)
         finally:
@@ -324,6 +339,30 @@ class Socket:
 
     def _serves_others(self, channel: Channel) -> bool:
         return any(other.room is not None for other in self._channels.values() if other is not channel)
+
+    async def _serve(self, channel: Channel, token: str | None) -> None:
+        name = check_name(hocuspocus.name_of(channel.key))
+        since = self._connections.dismissals
+        identity = await self._authenticator.identify(self._request, token)
+        self.link.belongs_to(identity.actor.id if identity.signed_in else self._address)
+        async with self._connections.enter(
+            identity, since, name, self._address, channel, HOCUSPOCUS, channel.ask_token
+        ) as connection:
+            # Loaded before the client hears that it may come: a failure is no denial.
+            await self._hub.open(name)
+            session = channel.session = connection.session
+            channel.write(hocuspocus.encode_authenticated(session.writes))
+            async with self._hub.join(name, session) as room:
+                while channel.queue:
+                    await self._take_large(self._dequeue(channel), channel, room)
+                channel.room = room
+                self.resume(channel)
+                while not channel.left:
+                    await channel.woken.wait()
+                    channel.woken.clear()
+                    if channel.token is not None:
+                        identity = await self._authenticator.identify(self._request, self._token(channel))
+                        self._connections.renewed(connection, identity)
 
     def _token(self, channel: Channel) -> str | None:
         token, channel.token = channel.token, None
@@ -337,7 +376,7 @@ class Socket:
             self._enqueue(frame, channel)
         self._hub.stats.refused[error.code] += 1
         channel.write(hocuspocus.encode_denied(f"{error.code}: {error}"))
-        if all(other.room is None for other in self._channels.values()):
+        if all(other.task is None for other in self._channels.values()):  # none is open or being opened
             self._give_until(DENIED_SECONDS)
 
     def _leave(self, channel: Channel) -> None:

@@ -24,7 +24,6 @@ from web.turns import Turns
 
 HEAD_BYTES = 64 << 10  # request line and headers
 HEADERS = 100
-PIPELINED = 8  # requests that may wait for the answer to one before; browsers send none
 BODY_RATE = 4 << 10  # bytes a second; a body that comes more slowly is cut off
 UNREAD_RATE = 4 << 10  # bytes a second; a peer that reads an answer more slowly is dropped
 CLOSE_SECONDS = 5.0  # for the peer to read our last answer
@@ -89,7 +88,8 @@ class Http(HttpToolsProtocol):
         self._stall_timer: asyncio.TimerHandle | None = None
         self._head: int | None = 0  # bytes of the head that is being read; None while a body is
         self._body = 0  # bytes of the body so far, with its framing
-        self._body_since = 0.0
+        self._body_before = 0  # of them, those that had come when the deadline was set
+        self._behind = b""  # requests that are not read before the one under way is answered
         self._messages = 0  # requests read to their end
 
     # --- uvicorn's side
@@ -112,9 +112,17 @@ class Http(HttpToolsProtocol):
                         return
                     self.parser.feed_data(piece)
                 else:
+                    if self._head == 0 and self.cycle is not None and not self.cycle.response_complete:
+                        self._behind += data[at:]
+                        self.flow.pause_reading()
+                        if len(self._behind) > HEAD_BYTES:
+                            self.limited["pipeline"] += 1
+                            self._refuse(429, "too-many-requests", "wait for one answer before you ask on")
+                        return
                     if self._deadline is None:
                         self._wait(self.handshake_seconds, self._head_late)
-                    piece = data[at : at + HEAD_BYTES - self._head]
+                    stop = min(at + HEAD_BYTES - self._head, len(data))
+                    piece = data[at : self._end_of_head(data, at, stop)]
                     before = self._messages
                     self.parser.feed_data(piece)
                     if self._head is not None and self._messages == before:
@@ -133,6 +141,11 @@ class Http(HttpToolsProtocol):
             else:
                 self._refuse(400, "malformed", "this is not an HTTP request")
 
+    @staticmethod
+    def _end_of_head(data: bytes, at: int, stop: int) -> int:
+        end = data.find(b"\r\n\r\n", at, stop)
+        return stop if end < 0 else end + 4
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(self.headers) >= HEADERS:
             raise _HeadTooLarge
@@ -142,10 +155,7 @@ class Http(HttpToolsProtocol):
         super().on_headers_complete()
         if self.parser.should_upgrade() and self._should_upgrade():
             return  # the deadline stands until the handover
-        if len(self.pipeline) > PIPELINED:
-            self.limited["pipeline"] += 1
-            self.transport.abort()  # there is no place for an answer
-        self._head, self._body, self._body_since = None, 0, self.loop.time()
+        self._head, self._body, self._body_before = None, 0, 0
         self._wait(self.handshake_seconds, self._body_late)
 
     def on_message_complete(self) -> None:
@@ -153,6 +163,12 @@ class Http(HttpToolsProtocol):
         self._messages += 1
         self._head = 0
         self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._behind:
+            data, self._behind = self._behind, b""
+            self.loop.call_soon(self.data_received, data)
 
     def _hand_over(self, behind: bytes) -> None:
         if self.transport.is_closing():
@@ -204,15 +220,13 @@ class Http(HttpToolsProtocol):
 
     def _body_late(self) -> None:
         self._deadline = None
-        earned = self.handshake_seconds + self._body / BODY_RATE
-        left = self._body_since + earned - self.loop.time()
-        if self.flow.read_paused:  # it is we who do not read
-            left = self.handshake_seconds
-        if left > 0.1:
-            self._wait(left, self._body_late)
-        else:
+        late = self._body - self._body_before < BODY_RATE * self.handshake_seconds
+        if late and not self.flow.read_paused:  # else it is we who do not read
             self.limited["body"] += 1
             self._refuse(408, "too-slow", "the body of the request comes too slowly")
+        else:
+            self._body_before = self._body
+            self._wait(self.handshake_seconds, self._body_late)
 
     def _watch_reader(self, unread: int | None = None) -> None:
         """Drop a peer that reads no answer: the next look is due when this much should be gone."""

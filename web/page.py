@@ -1,4 +1,5 @@
-"""The browser page: the built editor, its assets, and the headers that keep it from running anything else."""
+"""The browser's pages: the built editor, the reference of the REST interface, their assets, and the headers
+that keep them from running anything else."""
 
 from __future__ import annotations
 
@@ -13,17 +14,24 @@ from web.auth import Public, authenticator_of
 
 DIST = Path(__file__).parent / "editor" / "dist"
 
-# CodeMirror adds style elements at run time, hence 'unsafe-inline' for styles only.
+# CodeMirror adds style elements at run time, hence 'unsafe-inline' for styles only. To connect to 'self' is
+# to reach the WebSocket too, for every browser that can show the page.
 POLICY = (
-    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:; "
-    "img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
-    "object-src 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
+    "img-src 'self'; connect-src 'self'; worker-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'self'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
+    # A link in a document must not tell the site it leads to where it was.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "private, no-cache",  # the page brings a guest's cookie
+}
+# Swagger UI draws its icons as data: images.
+REFERENCE_HEADERS = {
+    **HEADERS,
+    "Content-Security-Policy": POLICY.replace("img-src 'self'", "img-src 'self' data:"),
 }
 
 router = APIRouter(include_in_schema=False, dependencies=[Public])
@@ -35,21 +43,31 @@ router = APIRouter(include_in_schema=False, dependencies=[Public])
 @router.get("/sign-in")
 @router.get("/d/{document:path}")
 async def page(request: Request) -> Response:
-    index = DIST / "index.html"
-    if not index.is_file():
-        return PlainTextResponse("The page is not built. Run `make` in the source tree.\n", 503)
-    response = FileResponse(index, headers={**HEADERS, "Cache-Control": "no-cache"})
+    response = _built("index.html", HEADERS)
     authenticator_of(request).welcome(request, response)
     return response
+
+
+@router.get("/api/docs")
+async def reference() -> Response:
+    """Swagger UI, from here: the policy allows no script of another site."""
+    return _built("reference.html", REFERENCE_HEADERS)
 
 
 @router.get("/{name}")
 async def root_file(name: str) -> Response:
     """Files that must stand at the root: the service worker (its scope), icons, the manifest."""
     file = DIST / name
-    if name == "index.html" or name.startswith(".") or not file.is_file():
+    if file.suffix == ".html" or name.startswith(".") or not file.is_file():
         return PlainTextResponse("Not found.\n", 404)
-    return FileResponse(file, headers={**HEADERS, "Cache-Control": "no-cache"})
+    return FileResponse(file, headers=HEADERS)
+
+
+def _built(name: str, headers: dict[str, str]) -> Response:
+    file = DIST / name
+    if not file.is_file():
+        return PlainTextResponse("The page is not built. Run `make` in the source tree.\n", 503)
+    return FileResponse(file, headers=headers)
 
 
 class Assets(StaticFiles):
@@ -61,5 +79,4 @@ class Assets(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-        response.headers["X-Content-Type-Options"] = "nosniff"
         return response

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from collab.errors import CollabError, NotAuthenticated, RateLimited
+from collab.errors import CollabError, NotAuthenticated, Overloaded, RateLimited
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(CollabError)
     async def known(_: Request, error: CollabError) -> JSONResponse:
-        if error.status >= 500:
+        if error.status >= 500 and not isinstance(error, Overloaded):  # anybody could fill the log with those
             _log.error("%s: %s", error.code, error)
         headers = {"Retry-After": "1"} if error.status == 503 else {}
         if isinstance(error, RateLimited):

@@ -30,6 +30,7 @@ except ImportError:  # not on Windows
 
 PING_SECONDS = 20.0  # between our pings, and for the answer to one
 SWITCH_SECONDS = 0.0005
+UNSENT_BYTES = 128 << 10  # in the kernel, of one connection, beyond what the network has taken
 _log = logging.getLogger(__name__)
 
 
@@ -62,11 +63,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listener in self.servers[0].sockets:
-            # The kernel's own end to a peer that reads nothing: also to what lies in a socket that is being
-            # closed. Connections inherit it. Later than the answer to a ping is due, so nobody who is
-            # merely out of reach for a moment notices.
-            if hasattr(socket, "TCP_USER_TIMEOUT"):
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * PING_SECONDS))
+            _bound_kernel(listener)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"Collab is at http://{shown}:{port} (Ctrl+C stops it)", flush=True)
@@ -125,6 +122,15 @@ async def serve(settings: Settings) -> None:
         gc.collect()
         gc.freeze()  # what is here now stays: no need to look through it again and again
         await Server(uvicorn.Config(app, **options), app.hub, settings).serve()
+
+
+def _bound_kernel(listener: socket.socket) -> None:
+    """What the kernel does for a peer that reads nothing has bounds too; connections inherit them."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # it would take up to 4 MiB that no window is open for
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # also of what is left when a socket was closed
+        # Later than the answer to a ping is due: who is out of reach for a moment does not notice.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * PING_SECONDS))
 
 
 def _raise_open_files() -> None:

@@ -41,6 +41,7 @@ TURN = 0.0005  # seconds of one peer's frames before others have their turn
 PORTION = 64  # frames between two looks at the budgets, or
 PORTION_BYTES = 64 << 10
 PORTION_SECONDS = 0.005
+BLOCK = 4 << 10  # bytes read that are kept as they came; fewer are put together
 SMALL = 512  # bytes read whose work is not worth the measuring
 WORTH_DEFLATING = 1 << 10  # bytes; below, the frame's header is most of what could be saved
 
@@ -127,7 +128,8 @@ class Transport(WebSocketsSansIOProtocol):
         self._drained: Callable[[], None] | None = None
         self._held = UNATTACHED
         self._taking = False
-        self._rest = bytearray()  # read, and not taken yet
+        self._rest: list[bytes | bytearray] = []  # read, and not taken yet
+        self._rest_bytes = 0
         self._wanted = 0  # bytes that make its first frame whole, once the header says so
         self._large: bytes | None = None
         self._lane: deque[Transport] | None = None
@@ -315,18 +317,33 @@ class Transport(WebSocketsSansIOProtocol):
             if self._handshake_timer is None and not self.handshake_complete:
                 self._shake(data)
             else:
-                self._rest += data
-                self._count()
+                self._keep(data)
         elif self._rest:
-            self._rest += data
-            if len(self._rest) >= self._wanted:
-                self._take(self._rest)
-            else:
-                self._count()
+            self._keep(data)
+            if self._rest_bytes >= self._wanted:
+                self._take(self._kept())
         else:
             self._take(data)
 
-    def _take(self, data: bytes | bytearray) -> None:
+    def _keep(self, data: bytes) -> None:
+        # In blocks: one buffer that grows would be moved again and again, and leave holes in memory.
+        rest = self._rest
+        if len(data) >= BLOCK:
+            rest.append(data)
+        elif rest and type(rest[-1]) is bytearray and len(rest[-1]) < BLOCK:
+            rest[-1] += data
+        else:
+            rest.append(bytearray(data))
+        self._rest_bytes += len(data)
+        self._count()
+
+    def _kept(self) -> bytes:
+        data = b"".join(self._rest)
+        self._rest.clear()
+        self._rest_bytes = 0
+        return data
+
+    def _take(self, data: bytes) -> None:
         """Take whole binary messages out of ``data`` here, and give all other frames to websockets, one
         whole frame at a time. Its parser is a generator with a dozen steps a frame, and nearly every
         frame is a keystroke. What cannot be taken now is kept for later."""
@@ -346,7 +363,7 @@ class Transport(WebSocketsSansIOProtocol):
                 if size > 2 * self.message_bytes:
                     size = -1
             if size < 0:  # not masked, or too large: websockets knows the answer
-                super().data_received(bytes(data[at:]))
+                super().data_received(data[at:])
                 at = end
                 break
             stop = start + size
@@ -354,11 +371,11 @@ class Transport(WebSocketsSansIOProtocol):
                 self._wanted = stop - at
                 break
             if data[at] != 0x82 or conn.current_size is not None:
-                super().data_received(bytes(data[at:stop]))
+                super().data_received(data[at:stop])
             elif size <= LARGE:
                 self._receiver(apply_mask(data[start:stop], data[start - 4 : start]))
             else:
-                self._message(apply_mask(data[start:stop], data[start - 4 : start]))
+                self._message(apply_mask(memoryview(data)[start:stop], data[start - 4 : start]))
             at = stop
             self._messages_left -= 1
             if self._messages_left < 0:
@@ -376,11 +393,10 @@ class Transport(WebSocketsSansIOProtocol):
                 self._pay()
         if self._held & GONE:
             return
-        if data is self._rest:
-            del self._rest[:at]
-            self._count()
-        elif at < end:
-            self._rest += data[at:]
+        if at < end:
+            self._rest.append(data[at:])
+            self._rest_bytes += end - at
+        if self._counted or end - at > LARGE:
             self._count()
 
     def handle_text(self, event: Frame) -> None:
@@ -499,8 +515,8 @@ class Transport(WebSocketsSansIOProtocol):
         self._held &= ~reason
         if self._held or self._taking:
             return
-        if self._rest and len(self._rest) >= self._wanted:
-            self._take(self._rest)
+        if self._rest and self._rest_bytes >= self._wanted:
+            self._take(self._kept())
         if not self._held:
             self.transport.resume_reading()
 
@@ -508,7 +524,7 @@ class Transport(WebSocketsSansIOProtocol):
         """Nothing that the peer has sent matters any more."""
         self._held |= GONE
         self._receiver = _ignore
-        self._rest = bytearray()
+        self._kept()
         self.frames = []
         self._large = None
         self._count()
@@ -545,8 +561,8 @@ class Transport(WebSocketsSansIOProtocol):
     def _count(self) -> None:
         """Keep ``_unread`` true, and within its bound: who has held a part of something for longest must
         send it again."""
-        held = len(self._rest) + (self.conn.current_size or 0) + len(self._large or b"")
-        if held <= LARGE:
+        held = self._rest_bytes + (self.conn.current_size or 0) + len(self._large or b"")
+        if held <= LARGE or self._held & GONE:  # websockets keeps the size of a message it was refused in
             held = 0
         if held == self._counted:
             return

@@ -49,11 +49,12 @@ async def connect(
             if not path.startswith(PREFIX):
                 raise ProtocolError("documents are at /ws/{document}, and Hocuspocus clients at /ws")
             name = parse_name(path[len(PREFIX) :])
+            since = connections.dismissals
             identity = await authenticator.identify(connection)
-            link.belongs_to(identity.actor.id if identity.lasting else address)
+            link.belongs_to(identity.actor.id if identity.signed_in else address)
             del connection, scope, receive, send
             link.forget_handshake()
-            async with connections.enter(identity, name, address, link, Y_WEBSOCKET) as entered:
+            async with connections.enter(identity, since, name, address, link, Y_WEBSOCKET) as entered:
                 session = entered.session
                 async with hub.join(name, session) as room:
                     link.attach(partial(hub.receive, room, session), partial(room.drained, session))

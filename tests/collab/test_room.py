@@ -1093,6 +1093,18 @@ def test_hocuspocus_hears_of_a_refusal_in_its_place() -> None:
     assert statuses(wire) == [SAVED, REFUSED]
 
 
+def test_the_statuses_of_one_commit_go_out_in_one_write() -> None:
+    bench = Bench()
+    session, wire = greet(bench, dialect=HOCUSPOCUS)
+    typist = Typist(1)
+    for i in range(10):
+        send(bench, session, typist.type(i, "x"))
+    before = wire.writes
+    bench.commit()
+    assert wire.writes == before + 2, "the merged update, and its ten acknowledgements"
+    assert statuses(wire) == [SAVED] * 10
+
+
 def test_several_messages_in_one_frame_get_one_status_each() -> None:
     bench = Bench()
     session, wire = greet(bench, dialect=HOCUSPOCUS)

@@ -107,6 +107,31 @@ async def test_the_highest_of_membership_and_links_counts(access, document):
     assert (await access.standing(document, BOB)).role is Role.VIEWER
 
 
+async def test_the_roles_on_many_documents_are_those_on_each(access, database, documents):
+    names = ["own", "member", "both", "expired", "foreign"]
+    for name in names:
+        await documents.create(name, "", BOB if name == "own" else ADA)
+    await access.set_member("member", BOB, Role.COMMENTER)
+    await access.set_member("both", BOB, Role.VIEWER)
+    for name, role in (("both", Role.EDITOR), ("member", Role.VIEWER), ("expired", Role.EDITOR)):
+        link, _ = await access.create_link(name, role, ADA, expires_at=microseconds(3600))
+        await access.open_link(link.id, BOB)
+        if name == "expired":
+            past = links.update().where(links.c.id == link.id).values(expires_at=microseconds(-1))
+            await database.write(lambda connection, past=past: connection.execute(past))
+    each = {name: (await access.standing(name, BOB)).role for name in names}
+    assert each == {
+        "own": Role.OWNER,
+        "member": Role.COMMENTER,
+        "both": Role.EDITOR,
+        "expired": None,
+        "foreign": None,
+    }
+    assert await access.roles([*names, "nowhere"], BOB) == {n: role for n, role in each.items() if role}
+    assert await access.roles(["own"], BOB) == {"own": Role.OWNER}
+    assert await access.roles([], BOB) == {}
+
+
 async def test_many_are_asked_about_at_once(access, documents, document):
     """More than one statement takes, by every way, and what cannot be stored among them."""
     await access.set_member(document, BOB, Role.COMMENTER)

@@ -447,10 +447,14 @@ def overwrite(file, after):
     file.write_bytes(whole[:after] + b"\xff" * (len(whole) - after))
 
 
+def size(file):
+    return file.stat().st_size
+
+
 async def test_a_damaged_file_is_reported_and_not_written_to(sqlite_url):
     await migrate(sqlite_url)
     file = Path(make_url(sqlite_url).database)
-    schema = file.stat().st_size
+    schema = size(file)
     database = await Database.open(sqlite_url)
     updates = UpdateLog(database)
     await updates.append([batch("doc", 1, 2000)])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from pages import DIST, Person
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from serverprocess import Server
 from stockclients import CHROMIUM_FLAGS, Host, NodeHost, PageHost, bundle, install
 
@@ -41,8 +43,9 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def server(make_server: Callable[..., Server]) -> Server:
-    return make_server()
+def server(make_server: Callable[..., Server], request: pytest.FixtureRequest) -> Server:
+    """A server with the settings that the test is parametrized with, or the default ones."""
+    return make_server(**getattr(request, "param", {}))
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,23 @@ def host(runtime: str, server: Server, make_host: Callable[[str, Server], Host])
     host = make_host(runtime, server)
     yield host
     host.kill()
+
+
+@pytest.fixture
+def arrive(
+    browser: Browser, server: Server, require: Callable[[object, str], None]
+) -> Iterator[Callable[..., Person]]:
+    """Someone arrives. At the end, nobody's console may have complained, least of all of the policy."""
+    require((DIST / "index.html").is_file(), "the page is not built: run `make`")
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def arrive(name: str, **options: Any) -> Person:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        return Person(context, server.url, name, complaints)
+
+    yield arrive
+    for context in contexts:
+        context.close()
+    assert complaints == []

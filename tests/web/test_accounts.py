@@ -430,3 +430,45 @@ def test_no_secret_is_in_the_log(make_server: Callable[..., Server]) -> None:
 def test_a_setting_that_cannot_be_is_told(given: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         settings.read(given, {})
+
+
+def test_who_signs_in_keeps_what_was_shared_with_the_guest_that_they_were(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server(guests="none")
+    ada, bob = join(server, "ada@example.org"), browser(server)
+    assert ada.post("/documents", json={"name": "plan"}).status_code == 201
+    url = ada.post("/documents/plan/links", json={"role": "editor"}).json()["url"]
+    opened = bob.post("/links/open", json={"secret": url.partition("#")[2]})
+    assert opened.json() == {"document": "plan", "role": "editor"}
+    assert bob.get("/documents/plan").json()["role"] == "editor"
+    answer = bob.post("/accounts", json={"invitation": invited(server, "bob@x.org"), "password": PASSWORD})
+    assert answer.status_code == 201
+    assert bob.get("/documents/plan").json()["role"] == "editor"
+    assert bob.delete("/session").status_code == 204
+    assert bob.get("/documents/plan").status_code == 401, "the browser's next user finds nothing of it"
+    assert sign_in(bob, "bob@x.org").status_code == 200
+    assert bob.get("/documents/plan").json()["role"] == "editor"
+    link = ada.get("/documents/plan/links").json()["links"][0]["id"]
+    assert ada.delete(f"/documents/plan/links/{link}").status_code == 204
+    assert bob.get("/documents/plan").status_code == 404
+
+
+def test_a_protected_link_opens_with_its_password_only(make_server: Callable[..., Server]) -> None:
+    server = make_server(guests="none", sign_ins_per_email=3)
+    ada, bob = join(server, "ada@example.org"), browser(server)
+    ada.post("/documents", json={"name": "plan"})
+    made = ada.post("/documents/plan/links", json={"password": PASSWORD}).json()
+    assert made["password"] is True
+    given = {"secret": made["url"].partition("#")[2]}
+    assert refused(bob.post("/links/open", json=given)) == (403, "link-password")
+    wrong = given | {"password": "wrong horse"}
+    assert refused(bob.post("/links/open", json=wrong)) == (403, "link-password")
+    right = bob.post("/links/open", json=given | {"password": PASSWORD})
+    assert right.json() == {"document": "plan", "role": "viewer"}
+    assert refused(bob.post("/links/open", json=wrong)) == (403, "link-password")
+    assert refused(bob.post("/links/open", json=wrong)) == (429, "rate-limited")
+    shown = httpx.get(
+        f"{server.url}/api/documents/plan", headers={"Authorization": f"Bearer {given['secret']}"}
+    )
+    assert shown.status_code != 200, "as a token it would go around its password"

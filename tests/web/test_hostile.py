@@ -7,19 +7,16 @@ import base64
 import json
 import os
 import random
-import re
-import time
-import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 import hostile
 import replay
+from bystander import Bystander, content, head, metric, resident, words
 from hostile import after, deletions, run, section, typed, update
 from pycrdt import Doc
 from serverprocess import Server
@@ -126,84 +123,6 @@ def assert_refusal(ending: tuple[int, str] | None) -> None:
     code, reason = ending
     assert 4400 <= code < 4500, ending
     assert len(reason) > 10, ending
-
-
-# --- the honest --------------------------------------------------------------------------------------
-
-
-class Bystander:
-    """Someone who writes a real text in another room all the while, a word at a time, and waits for the
-    acknowledgement of each."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.pid = server.pid
-        self.saved = 0
-        self.slowest = 0.0
-
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[Self]:
-        async with client(self.server.ws_url, "healthy") as author:
-            stop = asyncio.Event()
-
-            async def write() -> str:
-                written = ""
-                for word in _words():
-                    if stop.is_set():
-                        break
-                    started = time.monotonic()
-                    await author.insert(len(written), word)
-                    written += word
-                    await author.saved()
-                    self.saved += 1
-                    self.slowest = max(self.slowest, time.monotonic() - started)
-                return written
-
-            writing = asyncio.create_task(write())
-            try:
-                yield self
-            finally:
-                stop.set()
-            written = await writing
-            assert content(self.server, "healthy") == written
-            assert author.closed is None
-        self.check()
-
-    def check(self) -> None:
-        assert self.server.process is not None
-        assert self.server.process.poll() is None, self.server.log.read_text()[-2000:]
-        assert self.server.pid == self.pid
-
-
-def _words() -> Iterator[str]:
-    """The words of a real text, again and again."""
-    text = replay.load("automerge-paper").end
-    while True:
-        yield from re.findall(r"\s*\S+", text)
-
-
-def content(server: Server, document: str) -> str:
-    with urllib.request.urlopen(f"{server.url}/api/documents/{quote(document, safe='')}/content") as answer:
-        text: str = answer.read().decode()
-        return text
-
-
-def head(server: Server, document: str) -> int:
-    """The seq of the document's last entry."""
-    with urllib.request.urlopen(f"{server.url}/api/documents/{quote(document, safe='')}/content") as answer:
-        return int(answer.headers["ETag"].strip('"'))
-
-
-def metric(server: Server, name: str) -> int:
-    with urllib.request.urlopen(f"{server.url}/metrics") as answer:
-        (value,) = re.findall(rf"(?m)^{name} (\S+)$", answer.read().decode())
-        return int(float(value))
-
-
-def resident(server: Server) -> int:
-    """Bytes of memory of the server process."""
-    (kilobytes,) = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{server.pid}/status").read_text())
-    return int(kilobytes) << 10
 
 
 # --- R3: the corpus ----------------------------------------------------------------------------------
@@ -449,12 +368,12 @@ def test_a_victim_types_on_under_forgery_and_keeps_every_character(server: Serve
         ):
             me = victim.doc.client_id
             state = b'{"user":{"name":"Victim"}}'
-            words, typed_text, renewals = _words(), "", 0
+            story, typed_text, renewals = words(), "", 0
 
             async def type_on() -> None:
                 nonlocal typed_text, renewals
                 for _ in range(3):
-                    word = next(words)
+                    word = next(story)
                     await victim.insert(len(typed_text), word)
                     typed_text += word
                 renewals += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -128,6 +129,27 @@ def test_sigterm_does_not_wait_for_a_peer_that_reads_nothing(make_server: Callab
     asyncio.run(scenario())
 
 
+def test_a_second_signal_stops_at_once(make_server: Callable[..., Server]) -> None:
+    server = make_server(shutdown_seconds=120, commit_patience=120)
+    assert server.process is not None
+
+    async def scenario() -> None:
+        writer = await Client(server.ws_url, "d").open()
+        await writer.synced.wait()
+        with sqlite3.connect(server.data / "collab.db") as other:
+            other.execute("BEGIN IMMEDIATE")  # nothing can be committed now: a clean stop would wait
+            await writer.insert(0, "not saved")
+            await asyncio.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(1)
+            assert server.process.poll() is None
+            server.process.send_signal(signal.SIGINT)
+            assert await asyncio.to_thread(server.process.wait, 30) == 0
+        writer.abort()
+
+    asyncio.run(scenario())
+
+
 def test_the_page_is_served_with_a_strict_policy_and_a_lasting_guest_identity(server: Server) -> None:
     with httpx.Client(base_url=server.url) as browser:
         page = browser.get("/d/some/document")
@@ -154,7 +176,6 @@ def test_edits_are_attributed_to_the_guest_of_the_cookie(server: Server) -> None
 
     asyncio.run(scenario())
     server.stop()
-    import sqlite3
 
     with sqlite3.connect(server.data / "collab.db") as database:
         rows = database.execute(

@@ -25,6 +25,9 @@ const OPENING_MS = 25_000;
 // A server that is there has answered by now; after this the page says that it is not.
 const FIRST_ANSWER_MS = 2_500;
 
+// The server's word for: what you may do has changed, come back as what you are now.
+const RIGHTS_CHANGED = 4500;
+
 /** Why the server wants no more of this client. `code` is the close code, or 0 for a refused edit. */
 export interface Stopped {
   code: number;
@@ -32,10 +35,12 @@ export interface Stopped {
 }
 
 export interface Listener {
-  /** `live`: the server has everything up to some edit, and has sent what it had. */
+  /** `live` or `denied` may have changed. */
   changed(): void;
   /** Everything up to this mark is on the server's disk. */
   acknowledged(mark: number): void;
+  /** The server took no edit of ours, or closed this line to open another: what may we do? */
+  questioned(): void;
   stopped(why: Stopped): void;
 }
 
@@ -43,6 +48,8 @@ export class Connection {
   readonly provider: WebsocketProvider;
   /** At least one attempt has ended, or has taken long enough to be called one that failed. */
   tried = false;
+  /** Why the server took an edit of ours not, on this line; it takes none after that. Empty: it did not. */
+  denied = "";
   private mark = 0;
   private asked: number | null = null;
   private answered = false;
@@ -77,7 +84,11 @@ export class Connection {
       awareness.setLocalState(awareness.getLocalState());
     });
     this.provider.on("sync", () => this.listener.changed());
-    this.provider.on("connection-close", () => this.giveUp());
+    this.provider.on("connection-close", (event: CloseEvent | null) => {
+      if (event?.code !== RIGHTS_CHANGED) return this.giveUp();
+      this.waitForAnswer();
+      this.listener.questioned();
+    });
     this.provider.on("closed", ({ code, reason }) => this.listener.stopped({ code, reason }));
     this.handle();
     this.muteEcho(awareness);
@@ -89,14 +100,20 @@ export class Connection {
     });
   }
 
-  /** The server has answered on this socket and its content is here; edits are on their way at once. */
+  /** The server has answered on this socket and its content is here. */
   get live(): boolean {
     return this.open && this.answered && this.provider.synced;
   }
 
   connect(): void {
     this.provider.connect();
-    setTimeout(() => this.giveUp(), FIRST_ANSWER_MS);
+    this.waitForAnswer();
+  }
+
+  /** Opens another line, on which the server sees who we are now. */
+  redial(): void {
+    this.waitForAnswer();
+    this.restart();
   }
 
   /** Asks for the acknowledgement of everything sent so far, which is every edit up to `mark`. */
@@ -109,9 +126,15 @@ export class Connection {
     this.open = false;
     this.answered = false;
     this.asked = null;
+    this.denied = "";
     this.socket += 1;
     this.heard = this.askedAt = Date.now();
     this.listener.changed();
+  }
+
+  private waitForAnswer(): void {
+    this.tried = false;
+    setTimeout(() => this.giveUp(), FIRST_ANSWER_MS);
   }
 
   private giveUp(): void {
@@ -134,7 +157,15 @@ export class Connection {
       });
     };
     messageHandlers[AUTH] = (_encoder, decoder, provider) => {
-      readAuthMessage(decoder, provider.doc, (_doc, reason) => this.listener.stopped({ code: 0, reason }));
+      readAuthMessage(decoder, provider.doc, (_doc, reason) => {
+        // It comes in the place of acknowledgements, so it is an answer too.
+        this.asked = null;
+        this.answered = true;
+        const first = this.denied === "";
+        this.denied = reason;
+        if (first) this.listener.questioned();
+        this.listener.changed();
+      });
     };
     messageHandlers[ACKNOWLEDGE] = (_encoder, decoder) => {
       const payload = decoding.createDecoder(decoding.readVarUint8Array(decoder));

@@ -1,15 +1,14 @@
 /** One document: its title, who is here, its status, its text. */
 
 import { EditorView } from "@codemirror/view";
-import { api, Refused } from "./api";
+import { api, Refused, signInAddress } from "./api";
 import { selectionOf } from "./carets";
 import { editor, type Editor } from "./editor";
 import { announce, h, icon, toast } from "./element";
-import { avatar, myself, personOf, watchMe, type Person } from "./person";
-import { Replica, type Status } from "./replica";
+import { account, avatar, meet, myself, personOf, watchMe, type Person } from "./person";
+import { DELETED, NOT_SHARED, Replica, SIGNED_OUT, type Status } from "./replica";
 import { t } from "./strings";
 
-const DELETED = 4404;
 const FACES_LIMIT = 5;
 // "Saved" returns when the typing rests; it is never shown early, only late.
 const REST_MS = 500;
@@ -34,12 +33,12 @@ export function open(name: string): void {
   watchMe((person) => replica.awareness.setLocalStateField("user", person));
   showPeople(replica, writing, faces);
   showStatus(replica, writing, chip, notice);
-  void replica.opened.then(() => {
-    if (matchMedia("(pointer: fine)").matches && document.activeElement === document.body) writing.view.focus();
-  });
+  showClosed(replica, page);
+  // Signed in again in another tab, or let in by somebody: to look back here is enough.
+  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && void comeBack(replica));
   // The empty part of the page belongs to the text.
   page.addEventListener("mousedown", (event) => {
-    if (event.target !== page) return;
+    if (event.target !== page || !replica.writable) return;
     event.preventDefault();
     writing.view.focus();
     if (event.offsetY > writing.view.dom.offsetTop) writing.view.dispatch({ selection: { anchor: writing.view.state.doc.length } });
@@ -55,24 +54,16 @@ function titleField(name: string, replica: Replica, heading: HTMLElement): HTMLE
     autocomplete: "off",
     maxlength: 200,
   });
-  let title = "";
-  const show = (given: string): void => {
-    title = given;
+  const show = (): void => {
+    const { title } = replica;
     if (document.activeElement !== field) field.value = title;
+    field.readOnly = !replica.writable;
     heading.textContent = title || t.untitled;
-    document.title = `${title || name} · ${t.product}`;
-    replica.remember(given);
-  };
-  const read = async (): Promise<void> => {
-    try {
-      show((await api.get(name)).title);
-    } catch {
-      // what is shown stays
-    }
+    if (!isClosed(replica)) document.title = `${title || name} · ${t.product}`;
   };
   const write = async (): Promise<void> => {
     const wanted = field.value.trim();
-    if (wanted === title) return;
+    if (wanted === replica.title || field.readOnly) return;
     try {
       let saved;
       try {
@@ -81,16 +72,16 @@ function titleField(name: string, replica: Replica, heading: HTMLElement): HTMLE
         if (!(error instanceof Refused && error.status === 404)) throw error;
         saved = await api.create({ name, title: wanted });
       }
-      show(saved.title);
+      replica.learnOf(saved.title, saved.role);
       replica.awareness.setLocalStateField("titled", Date.now());
     } catch (error) {
-      field.value = title;
+      field.value = replica.title;
       toast(error instanceof Refused ? t.failed(error.message) : t.unreachable);
     }
   };
   field.addEventListener("change", () => void write());
   field.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") field.value = title;
+    if (event.key === "Escape") field.value = replica.title;
     if (event.key !== "Enter" && event.key !== "Escape") return;
     event.preventDefault();
     field.blur();
@@ -104,20 +95,10 @@ function titleField(name: string, replica: Replica, heading: HTMLElement): HTMLE
       titled.set(client, state.titled);
       news = true;
     }
-    if (news) void read();
+    if (news && replica.live) void replica.look();
   });
-  heading.textContent = t.untitled;
-  document.title = `${name} · ${t.product}`;
-  void replica.opened.then(async () => {
-    const kept = await replica.title();
-    if (title === "" && kept) show(kept);
-  });
-  let live = false;
-  replica.watch(() => {
-    const was = live;
-    live = replica.live;
-    if (live && !was) void read(); // it may have changed while we were away
-  });
+  replica.watch(show);
+  show();
   return field;
 }
 
@@ -152,55 +133,136 @@ function showPeople(replica: Replica, writing: Editor, faces: HTMLElement): void
   draw();
 }
 
-function words(status: Status): string {
+function words(replica: Replica, status: Status): string {
   switch (status.kind) {
     case "offline":
-      return t.offline(status.edits);
+      return replica.writable ? t.offline(status.edits) : t.readingOffline;
     case "unstored":
       return t.unstored(status.edits);
+    case "signedOut":
+      return t.signedOutStatus(status.edits);
     case "stopped":
-      return status.why.code === DELETED ? t.deletedStatus : t.readOnlyStatus;
+      if (status.why.code === DELETED) return t.deletedStatus;
+      return status.why.code === NOT_SHARED ? t.unsharedStatus : t.readOnlyStatus;
     default:
       return t[status.kind];
   }
 }
 
+/** Nothing to show: the server has not let us in since the page was opened, and nothing of ours waits here. */
+function isClosed(replica: Replica): boolean {
+  const { status } = replica;
+  if (replica.seen) return false;
+  if (status.kind === "signedOut") return replica.role === null && status.edits === 0;
+  return status.kind === "stopped" && status.why.code === NOT_SHARED && status.edits === 0;
+}
+
 function showStatus(replica: Replica, writing: Editor, chip: HTMLElement, notice: HTMLElement): void {
   let shown: Status["kind"] | null = null;
+  let noticed = "";
   let settledAt = 0;
   let timer = 0;
   const draw = (): void => {
-    const { status } = replica;
+    const { status, writable } = replica;
     clearTimeout(timer);
     if (status.kind === "saving") settledAt = Date.now() + REST_MS;
     if (status.kind === "saved" && shown === "saving" && Date.now() < settledAt) {
       timer = window.setTimeout(draw, settledAt - Date.now());
       return;
     }
-    const said = words(status);
+    const said = words(replica, status);
     if (chip.textContent !== said) chip.replaceChildren(h("i", { "aria-hidden": "true" }), h("span", {}, said));
     chip.dataset.kind = status.kind;
-    if (status.kind === shown) return;
-    const away = shown === "offline" || shown === "unstored" || shown === "stopped";
-    shown = status.kind;
-    if (shown === "offline") announce(said); // the other two speak through the notice
-    else if (shown === "saved" && away) announce(t.back);
-    writing.lock(shown === "stopped");
-    if (shown === "saved" || shown === "saving" || shown === "offline") writing.hint(t.placeholder);
+    lock(!writable);
+    if (status.kind !== "connecting") writing.hint(writable ? t.placeholder : t.nothingYet);
     showNotice(status);
+    if (status.kind === shown) return;
+    const away = shown !== null && ["offline", "unstored", "stopped", "signedOut"].includes(shown);
+    const read = shown === "reading";
+    shown = status.kind;
+    // What has a notice speaks through that.
+    if (shown === "offline" || shown === "reading") announce(said);
+    else if (shown === "saved" && (away || read)) announce(read ? t.mayWrite : t.back);
+  };
+  const lock = (readOnly: boolean): void => {
+    if (readOnly === writing.locked) return;
+    writing.lock(readOnly);
+    const pointer = matchMedia("(pointer: fine)").matches;
+    if (!readOnly && pointer && document.activeElement === document.body) writing.view.focus();
   };
   const showNotice = (status: Status): void => {
-    notice.hidden = status.kind !== "stopped" && status.kind !== "unstored";
-    if (status.kind === "unstored") notice.replaceChildren(h("p", {}, t.unstoredDetail), copyButton(writing));
-    if (status.kind !== "stopped") return;
-    const deleted = status.why.code === DELETED;
-    const reason = status.why.reason || t.refused;
-    const lines = [deleted ? t.deleted : t.readOnly(reason), ...(status.edits > 0 ? [t.keptEdits(status.edits)] : [])];
-    const restore = h("button", { class: "quiet", onclick: () => void bringBack(replica) }, t.restore);
-    notice.replaceChildren(h("p", {}, lines.join(" ")), copyButton(writing), ...(deleted ? [restore] : []));
+    const content = isClosed(replica) ? null : noticeOf(replica, writing, status);
+    const said = content?.[0]?.textContent ?? "";
+    if (said === noticed) return; // whoever is on one of its buttons keeps it
+    noticed = said;
+    notice.hidden = !content;
+    notice.replaceChildren(...(content ?? []));
   };
   replica.watch(draw);
   draw();
+}
+
+/** What is said at more length, and what can be done about it. */
+function noticeOf(replica: Replica, writing: Editor, status: Status): HTMLElement[] | null {
+  const signIn = h("a", { class: "quiet", href: signInAddress() }, t.signIn);
+  switch (status.kind) {
+    case "unstored":
+      return [h("p", {}, t.unstoredDetail), copyButton(writing)];
+    case "signedOut":
+      return [h("p", {}, t.signedOut), signIn];
+    case "reading":
+      return status.edits > 0 ? [h("p", {}, t.kept(status.edits)), copyButton(writing)] : null;
+    case "stopped": {
+      const { code, reason } = status.why;
+      const said = code === DELETED ? t.deleted : code === NOT_SHARED ? t.unshared : t.readOnly(reason || t.refused);
+      const text = h("p", {}, [said, ...(status.edits > 0 ? [t.keptEdits(status.edits)] : [])].join(" "));
+      const restore = h("button", { class: "quiet", onclick: () => void bringBack(replica) }, t.restore);
+      const mayRestore = code === DELETED && (replica.role === null || replica.role === "owner");
+      return [text, copyButton(writing), ...(mayRestore ? [restore] : []), ...(code === NOT_SHARED && !account() ? [signIn] : [])];
+    }
+    default:
+      return null;
+  }
+}
+
+/** In the place of a document that is closed to us: why, and what to do. */
+function showClosed(replica: Replica, page: HTMLElement): void {
+  let closed: HTMLElement | null = null;
+  const draw = (): void => {
+    if (isClosed(replica) === (closed !== null)) return;
+    closed?.remove();
+    closed = null;
+    page.hidden = isClosed(replica);
+    document.body.classList.toggle("closed", page.hidden);
+    if (!page.hidden) return;
+    const first = replica.status.kind === "signedOut";
+    document.title = `${first ? t.signInFirst : t.closed} · ${t.product}`;
+    const hint = h("p", {}, first ? t.signInFirstHint : t.closedUnknown);
+    const ways = h("p", { class: "ways" });
+    const retry = h("button", { class: "quiet", onclick: () => void comeBack(replica) }, t.tryAgain);
+    const title = h("h1", { tabindex: "-1" }, first ? t.signInFirst : t.closed);
+    closed = h("main", { class: "page" }, title, hint, ways);
+    page.after(closed);
+    title.focus();
+    void meet().then(() => {
+      const mine = account();
+      if (!first) hint.textContent = mine ? t.closedTo(mine.email ?? mine.name) : t.closedGuest;
+      const kind = mine ? "quiet" : "primary";
+      ways.replaceChildren(h("a", { class: kind, href: signInAddress() }, mine ? t.signInOther : t.signIn), retry);
+    });
+  };
+  replica.watch(draw);
+}
+
+/** Dials again if the server said stop and would not say it now. */
+async function comeBack(replica: Replica): Promise<void> {
+  const { why } = replica;
+  if (why?.code !== SIGNED_OUT && why?.code !== NOT_SHARED) return;
+  await meet(true);
+  // As a guest, what was written as somebody would be sent as nobody.
+  if (why.code === SIGNED_OUT && replica.role !== null && !account()) return;
+  await replica.look();
+  if (replica.role !== null) replica.connect();
 }
 
 /** Copies what is on the screen, which may be more than the doc took. */
@@ -221,7 +283,8 @@ function copyButton({ view }: Editor): HTMLElement {
 
 async function bringBack(replica: Replica): Promise<void> {
   try {
-    await api.restore(replica.name);
+    const { title, role } = await api.restore(replica.name);
+    replica.learnOf(title, role);
     replica.connect();
   } catch (error) {
     toast(error instanceof Refused ? t.failed(error.message) : t.unreachable);

@@ -1,9 +1,9 @@
 /** The list of documents: find one, make one, name it, delete it and take that back. */
 
-import { address, api, Refused, type Listed } from "./api";
+import { address, api, mayWrite, Refused, signInAddress, type Listed } from "./api";
 import { h, icon, toast } from "./element";
 import mark from "./icon.svg";
-import { myself } from "./person";
+import { account, meet, myself } from "./person";
 import { t } from "./strings";
 
 const SEARCH_PAUSE_MS = 200;
@@ -51,6 +51,10 @@ export function list(): void {
       note.replaceChildren();
       if (rows.childElementCount === 0) {
         note.append(query ? t.noMatch(query) : h("span", {}, h("b", {}, t.empty), " ", t.emptyHint));
+        if (query) return;
+        await meet();
+        if (mine !== asked || account()) return;
+        note.append(" ", t.emptyGuest, " ", h("a", { class: "quiet", href: signInAddress() }, t.signIn));
       }
     } catch (error) {
       if (mine !== asked) return;
@@ -71,6 +75,7 @@ export function list(): void {
     try {
       location.assign(address((await api.create({})).name));
     } catch (error) {
+      if (error instanceof Refused && error.status === 401) return location.assign(signInAddress());
       toast(why(error));
       create.disabled = false;
     }
@@ -116,7 +121,8 @@ function row(listed: Listed, reload: () => void): HTMLElement {
       },
     );
   });
-  item.append(link(listed, new Date(listed.updated_at)), rename, remove);
+  const offered = [...(mayWrite(listed.role) ? [rename] : []), ...(listed.role === "owner" ? [remove] : [])];
+  item.append(link(listed, new Date(listed.updated_at)), ...offered);
   return item;
 }
 

@@ -14,8 +14,17 @@ export interface Editor {
   view: EditorView;
   /** Shown while the text is empty. */
   hint(text: string): void;
+  /** Nothing can be written; so it begins. */
+  locked: boolean;
   lock(readOnly: boolean): void;
 }
+
+// No caret where nothing can be written; still in the tab order, to be read and copied by keyboard.
+const locked = [
+  EditorState.readOnly.of(true),
+  EditorView.editable.of(false),
+  EditorView.contentAttributes.of({ "aria-readonly": "true", tabindex: "0" }),
+];
 
 export function editor(parent: HTMLElement, replica: Replica): Editor {
   const { text, awareness } = replica;
@@ -54,17 +63,19 @@ export function editor(parent: HTMLElement, replica: Replica): Editor {
           autocapitalize: "sentences",
         }),
         empty.of([]),
-        writable.of([]),
+        writable.of(locked), // until somebody knows that we may write
       ],
     }),
   });
+  let hinted = "";
   return {
     view,
-    hint: (hint) => view.dispatch({ effects: empty.reconfigure(placeholder(hint)) }),
-    lock: (readOnly) => {
-      const attributes = { "aria-readonly": String(readOnly) };
-      const locked = [EditorState.readOnly.of(true), EditorView.contentAttributes.of(attributes)];
-      view.dispatch({ effects: writable.reconfigure(readOnly ? locked : []) });
+    hint: (text) => {
+      if (text !== hinted) view.dispatch({ effects: empty.reconfigure(placeholder((hinted = text))) });
     },
+    get locked() {
+      return view.state.readOnly;
+    },
+    lock: (readOnly) => view.dispatch({ effects: writable.reconfigure(readOnly ? locked : []) }),
   };
 }

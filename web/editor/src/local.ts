@@ -8,6 +8,7 @@
  */
 
 import * as Y from "yjs";
+import type { Role } from "./api";
 
 /** One edit made on this device: the `n`-th of the page load named `tab`. */
 export interface Edit {
@@ -19,6 +20,8 @@ export interface Edit {
 export interface Remembered {
   name: string;
   title: string;
+  /** What one could do with it, null for nothing any more; of what was kept before there were roles, not known. */
+  role?: Role | null;
   opened: number;
 }
 
@@ -66,6 +69,23 @@ export async function remembered(): Promise<Remembered[]> {
   } catch {
     return [];
   }
+}
+
+/** How many edits of this device, in any document, the server has not acknowledged. */
+export async function unsent(): Promise<number> {
+  try {
+    const database = await open();
+    const count = await settled(database.transaction("edits").objectStore("edits").count());
+    database.close();
+    return count;
+  } catch {
+    return 0; // where nothing can be kept
+  }
+}
+
+/** Leaves nothing of any document on this device. Open documents keep their text, and keep it here again. */
+export async function forget(): Promise<void> {
+  await settled(indexedDB.deleteDatabase(DATABASE));
 }
 
 export class LocalCopy {
@@ -126,16 +146,15 @@ export class LocalCopy {
     await committed(transaction);
   }
 
-  async title(): Promise<string> {
-    const found = await settled<Remembered | undefined>(
+  async remembered(): Promise<Remembered | undefined> {
+    return settled<Remembered | undefined>(
       this.database.transaction("documents").objectStore("documents").get(this.document),
     );
-    return found?.title ?? "";
   }
 
-  async remember(title: string): Promise<void> {
+  async remember(title: string, role: Role | null): Promise<void> {
     const transaction = this.database.transaction("documents", "readwrite");
-    const entry: Remembered = { name: this.document, title, opened: Date.now() };
+    const entry: Remembered = { name: this.document, title, role, opened: Date.now() };
     transaction.objectStore("documents").put(entry);
     await committed(transaction);
   }

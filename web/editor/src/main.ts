@@ -1,4 +1,4 @@
-/** Two pages at two kinds of address; each loads only what it needs. */
+/** A page for each kind of address; each loads only what it needs. */
 
 import "@fontsource-variable/literata/wght.css";
 import "@fontsource-variable/literata/wght-italic.css";
@@ -15,6 +15,12 @@ if (location.pathname.startsWith("/d/")) {
   }
   if (name) void import("./document").then(({ open }) => open(name));
   else document.body.append(t.badName);
+} else if (location.pathname === "/sign-in") {
+  void import("./door").then(({ signIn }) => signIn());
+} else if (location.pathname === "/join") {
+  void import("./door").then(({ join }) => join());
+} else if (location.pathname === "/s") {
+  void import("./door").then(({ follow }) => follow());
 } else {
   void import("./documents").then(({ list }) => list());
 }

@@ -1,6 +1,10 @@
-/** Who is writing: a name and an ink, kept in this browser, and the same of others as far as it can be trusted. */
+/**
+ * Who is writing: a name and an ink, kept in this browser, and the same of others as far as it can be trusted.
+ * The name of who is signed in is the server's; a guest's is told to it, so that its log has what others see.
+ */
 
-import { h } from "./element";
+import { api, Refused, signInAddress, type Me } from "./api";
+import { h, toast } from "./element";
 import { t } from "./strings";
 
 /** What awareness carries as `user`, the shape other Yjs editors read. */
@@ -23,6 +27,8 @@ const INKS: [keyof typeof t.inks, string][] = [
 ];
 const KEY = "collab.person";
 const NAME_LIMIT = 40;
+// The first line of a guest waits this long for the server to learn their name.
+const PATIENCE_MS = 1_500;
 
 const inked = (name: string, color: string): Person => ({ name, color, colorLight: `${color}33` });
 const pick = <T>(from: readonly T[], n: number): T => from[n % from.length] as T;
@@ -41,32 +47,45 @@ function clean(name: string): string {
   return Array.from(name.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, " ").trim()).slice(0, NAME_LIMIT).join("");
 }
 
-let mine: Person | null = null;
-const watchers = new Set<(person: Person) => void>();
+/** What this browser keeps of its person. */
+interface Kept extends Person {
+  /** Whose name the server has: a guest's as they chose it, or an account's own. */
+  known?: "guest" | "account";
+}
 
-function stored(): Person | null {
+let mine: Kept | null = null;
+let recognised: Me | null = null;
+const watchers = new Set<(person: Person) => void>();
+const introductions = new Set<() => void>();
+
+function stored(): Kept | null {
   try {
     const text = localStorage.getItem(KEY);
-    return text ? personOf(JSON.parse(text), 0) : null;
+    if (!text) return null;
+    const { known, ...person } = JSON.parse(text) as Record<string, unknown>;
+    return { ...personOf(person, 0), ...((known === "guest" || known === "account") && { known }) };
   } catch {
     return null; // storage is off, or holds something else
   }
 }
 
 /** The person at this browser; made up, and kept, the first time. */
-export function me(): Person {
+export function me(): Kept {
   if (!mine) {
     mine = stored();
     if (mine) show(mine);
-    else become(inked(pick(t.birds, random()), pick(INKS, random())[1]));
+    else become(inked(bird(), pick(INKS, random())[1]));
   }
-  return mine as Person;
+  return mine as Kept;
 }
 
-function become(person: Person): void {
+const bird = (): string => pick(t.birds, random());
+
+function become(person: Kept): void {
   mine = person;
   try {
-    localStorage.setItem(KEY, JSON.stringify({ name: person.name, color: person.color }));
+    const { name, color, known } = person;
+    localStorage.setItem(KEY, JSON.stringify({ name, color, known }));
   } catch {
     // it lasts as long as the page
   }
@@ -84,11 +103,65 @@ export function watchMe(watcher: (person: Person) => void): void {
   watcher(me());
 }
 
+/** Calls back when the server has learned another name of ours than it knew when the page was opened. */
+export function watchIntroduced(watcher: () => void): void {
+  introductions.add(watcher);
+}
+
 addEventListener("storage", (event) => {
   if (event.key !== KEY) return;
   mine = stored() ?? mine;
   if (mine) show(mine);
 });
+
+/** Whom the server takes us for, as far as it has said so. */
+export const account = (): Me | null => (recognised?.signed_in ? recognised : null);
+
+/** Takes the server's word for who we are; a guest's own name goes before the one that the server has. */
+export async function recognise(answer: Me): Promise<void> {
+  recognised = answer;
+  const name = clean(answer.name);
+  const { color, known } = me();
+  if (answer.signed_in) return become({ ...inked(name || me().name, color), known: "account" });
+  // Signed out: the account's name goes with it.
+  if (known === "account") become(inked(name || bird(), color));
+  if (me().name !== name) {
+    recognised = await api.nameMe(me().name);
+    for (const watcher of introductions) watcher();
+  }
+  become({ ...me(), known: "guest" });
+}
+
+let introduction: Promise<void> | null = null;
+
+/** Asks who we are; once, unless `again`. It never raises: without an answer we stay who we were. */
+export function meet(again = false): Promise<void> {
+  if (again || !introduction) {
+    introduction = api
+      .me()
+      .then(recognise)
+      .catch(() => undefined)
+      .finally(() => show(me()));
+  }
+  return introduction;
+}
+
+/** Settles when the server knows our name, or shows no sign of learning it. */
+export async function introduced(): Promise<void> {
+  const meeting = meet();
+  if (!me().known) await Promise.race([meeting, new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
+}
+
+async function rename(name: string): Promise<void> {
+  if (name === (recognised && clean(recognised.name))) return;
+  try {
+    await recognise(await api.nameMe(name));
+    for (const watcher of introductions) watcher();
+  } catch (error) {
+    if (error instanceof Refused) toast(t.failed(error.message));
+    if (account()) become({ ...inked(clean(account()!.name), me().color), known: "account" });
+  }
+}
 
 /** A disc with initials in the person's ink. */
 export function avatar(person: Person): HTMLElement {
@@ -99,7 +172,7 @@ export function avatar(person: Person): HTMLElement {
   return disc;
 }
 
-/** One's own avatar, and under it the sheet where name and ink are changed. */
+/** One's own avatar, and under it the sheet that says who one is, and where name and ink are changed. */
 export function myself(): Node[] {
   const button = h("button", { class: "me", popovertarget: "me", type: "button" });
   const name = h("input", { id: "my-name", maxlength: NAME_LIMIT, autocomplete: "nickname", spellcheck: "false" });
@@ -108,7 +181,7 @@ export function myself(): Node[] {
       type: "radio",
       name: "ink",
       value: color,
-      onchange: () => become(inked(me().name, color)),
+      onchange: () => become({ ...me(), ...inked(me().name, color) }),
     });
     const label = h("label", { class: "ink", title: t.inks[key] }, radio, h("span", { class: "hidden" }, t.inks[key]));
     label.style.setProperty("--ink", color);
@@ -116,18 +189,26 @@ export function myself(): Node[] {
   });
   name.addEventListener("input", () => {
     const wanted = clean(name.value);
-    if (wanted) become(inked(wanted, me().color));
+    if (wanted) become({ ...me(), ...inked(wanted, me().color) });
   });
+  name.addEventListener("change", () => void rename(me().name));
+  const standing = h("div", { class: "standing" });
   const sheet = h(
     "form",
     { id: "me", class: "sheet", popover: "auto", onsubmit: (event: Event) => (event.preventDefault(), sheet.hidePopover()) },
     h("label", { for: "my-name" }, t.yourName),
     name,
     h("fieldset", {}, h("legend", {}, t.yourInk), h("div", { class: "inks" }, ...inks.map((ink) => ink.label))),
+    standing,
   );
+  let shown: Me | null = null;
   sheet.addEventListener("toggle", (event) => {
-    if (event.newState === "open") name.select();
-    else name.value = me().name;
+    if (event.newState === "open") {
+      if (matchMedia("(pointer: fine)").matches) name.select();
+    } else {
+      name.value = me().name;
+      standing.replaceChildren(...standingOf(recognised));
+    }
   });
   watchMe((person) => {
     button.replaceChildren(avatar(person));
@@ -135,6 +216,40 @@ export function myself(): Node[] {
     button.title = person.name;
     if (document.activeElement !== name) name.value = person.name;
     for (const ink of inks) ink.radio.checked = ink.radio.value === person.color;
+    name.readOnly = recognised?.how === "token";
+    if (shown !== recognised) standing.replaceChildren(...standingOf((shown = recognised)));
   });
+  void meet();
   return [button, sheet];
+}
+
+/** As whom we are here, and the way to be somebody else. */
+function standingOf(mine: Me | null): Node[] {
+  if (!mine) return [];
+  if (!mine.signed_in) return [h("p", {}, t.guest), h("a", { class: "quiet", href: signInAddress() }, t.signIn)];
+  const said = h("p", {}, t.signedIn, h("b", {}, mine.email ?? mine.name));
+  if (mine.how !== "account") return [said];
+  let warned = false;
+  const leave = async (): Promise<void> => {
+    // Not in the first load: it brings Yjs along.
+    const { forget, unsent } = await import("./local");
+    const edits = await unsent();
+    if (edits > 0 && !warned) {
+      warned = true;
+      said.textContent = t.signOutKeeps(edits);
+      button.textContent = t.signOutStill;
+      return;
+    }
+    try {
+      await api.signOut();
+      await meet(true);
+      // Who sits here next should not read it; but what nobody else has is not thrown away.
+      if (edits === 0) await forget();
+      location.assign("/sign-in");
+    } catch (error) {
+      toast(error instanceof Refused ? t.failed(error.message) : t.unreachable);
+    }
+  };
+  const button = h("button", { class: "quiet", type: "button", onclick: () => void leave() }, t.signOut);
+  return [said, button];
 }

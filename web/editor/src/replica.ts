@@ -1,12 +1,14 @@
 /**
- * One document on this device: its Y.Doc, the copy in IndexedDB, the line to the server, and the one
- * status that follows from them.
+ * One document on this device: its Y.Doc, the copy in IndexedDB, the line to the server, what the server
+ * lets us do with it, and the one status that follows from them.
  */
 
 import { Awareness } from "y-protocols/awareness";
 import * as Y from "yjs";
+import { api, mayWrite, Refused, type Role } from "./api";
 import { Connection, type Stopped } from "./connection";
 import { LocalCopy, type Edit } from "./local";
+import { introduced, watchIntroduced } from "./person";
 
 export type Status =
   | { kind: "connecting" }
@@ -14,10 +16,14 @@ export type Status =
   | { kind: "saved" }
   /** Edits are on their way to the server or to this device. */
   | { kind: "saving" }
+  /** The line is up, and we may read. `edits` were made when we might write, and never reached the server. */
+  | { kind: "reading"; edits: number }
   /** No line; `edits` are kept on this device and nowhere else. */
   | { kind: "offline"; edits: number }
   /** No line, and `edits` exist only in this tab's memory. */
   | { kind: "unstored"; edits: number }
+  /** The server does not know any more who we are; `edits` wait on this device until it does. */
+  | { kind: "signedOut"; edits: number }
   /** The server wants no edits of ours; `edits` never reached it. */
   | { kind: "stopped"; why: Stopped; edits: number };
 
@@ -31,7 +37,13 @@ interface Shared {
   edit: Edit;
 }
 
+/** Close codes that the page has an answer to. */
+export const SIGNED_OUT = 4401;
+export const NOT_SHARED = 4403;
+export const DELETED = 4404;
+
 const REOPEN_MS = 5_000;
+const LOOK_AGAIN_MS = 3_000;
 // A browser that cannot open its database says so, or says nothing: do not wait for it to connect.
 const LOCAL_PATIENCE_MS = 3_000;
 // A write to this device that takes longer than this is not "on its way" any more.
@@ -43,6 +55,17 @@ export class Replica {
   readonly awareness = new Awareness(this.doc);
   /** Settles when the copy on this device is in the doc, or there is none. */
   readonly opened: Promise<void>;
+  title = "";
+  /** What we may do, as the server said last; null while nobody knows. */
+  role: Role | null = null;
+  /** The server has shown us this document since the page was opened. */
+  seen = false;
+  /** The server itself has said `title` and `role`. */
+  private told = false;
+  /** It has said that we may do nothing with what it knows by this name, which may be nothing. */
+  private unknown = false;
+  private looks = 0;
+  private wasLive = false;
   private readonly tab = crypto.randomUUID?.() ?? String(Math.random());
   private readonly tabs: BroadcastChannel;
   private readonly connection: Connection;
@@ -57,7 +80,8 @@ export class Replica {
   /** The doc holds something that was never offered to the copy on this device. */
   private unkept = false;
   private telling = false;
-  private why: Stopped | null = null;
+  /** Why the server wants no more of us, until `connect`. */
+  why: Stopped | null = null;
 
   constructor(readonly name: string) {
     this.tabs = new BroadcastChannel(`collab:${name}`);
@@ -67,8 +91,9 @@ export class Replica {
       this.connection.expect(this.newest);
     };
     this.connection = new Connection(name, this.doc, this.awareness, {
-      changed: () => this.changed(),
+      changed: () => this.onLine(),
       acknowledged: (mark) => this.acknowledge(mark),
+      questioned: () => void this.look(),
       stopped: (why) => this.stop(why),
     });
     // After the provider's own listener, so that what is asked for here has been sent.
@@ -92,16 +117,24 @@ export class Replica {
       }, LOCAL_PATIENCE_MS),
     );
     this.opened = Promise.race([this.openLocal(), patience]);
-    void this.opened.then(() => this.connect());
+    void Promise.all([this.opened, introduced()]).then(() => this.connect());
+    void this.look();
+    // The server writes into its log the name that it knew when the line was opened.
+    watchIntroduced(() => this.writable && this.live && this.connection.redial());
   }
 
   get status(): Status {
     const edits = this.edits.length;
-    if (this.why) return { kind: "stopped", why: this.why, edits };
-    if (this.live) return edits === 0 ? { kind: "saved" } : { kind: "saving" };
-    if (!this.connection.tried) return { kind: edits === 0 ? "connecting" : "saving" };
-    if (this.unstored === 0) return { kind: "offline", edits };
-    return this.localDown ? { kind: "unstored", edits: this.unstored } : { kind: "saving" };
+    const reads = this.role !== null && !mayWrite(this.role);
+    if (this.why && this.why.code !== SIGNED_OUT) return { kind: "stopped", why: this.why, edits };
+    if (this.live) {
+      if (reads) return { kind: "reading", edits };
+      if (this.connection.denied) return { kind: "stopped", why: { code: 0, reason: this.connection.denied }, edits };
+      return edits === 0 ? { kind: "saved" } : { kind: "saving" };
+    }
+    if (!this.why && !this.connection.tried) return { kind: edits === 0 || reads ? "connecting" : "saving" };
+    if (this.unstored > 0) return this.localDown ? { kind: "unstored", edits: this.unstored } : { kind: "saving" };
+    return { kind: this.why ? "signedOut" : "offline", edits };
   }
 
   /** The server is there, and what it had is in the doc. */
@@ -114,18 +147,50 @@ export class Replica {
     this.watchers.add(watcher);
   }
 
-  /** The title this device remembers. */
-  async title(): Promise<string> {
-    return (await this.local?.title().catch(() => "")) ?? "";
+  /** We may change the text, as far as anybody knows. */
+  get writable(): boolean {
+    return this.role !== null && mayWrite(this.role) && this.status.kind !== "stopped";
   }
 
-  remember(title: string): void {
-    this.local?.remember(title).catch(() => this.lose());
+  /** Asks the server what this document is called, and what we may do with it. */
+  async look(): Promise<void> {
+    const mine = ++this.looks;
+    try {
+      const { title, role } = await api.get(this.name);
+      if (mine === this.looks) this.learnOf(title, role);
+    } catch (error) {
+      if (mine !== this.looks) return;
+      if (!(error instanceof Refused) || error.passing) {
+        if (this.live) setTimeout(() => mine === this.looks && void this.look(), LOOK_AGAIN_MS);
+        return;
+      }
+      // Deleted, as the line says too; or the line is older than the reason, and about to be closed.
+      if (error.status === 410 || (this.live && this.told)) return;
+      this.unknown = true;
+      // What we are let into although nobody has made it belongs to whoever writes in it first.
+      this.role = this.live ? "owner" : null;
+      if (this.live) this.remember();
+      this.changed();
+    }
+  }
+
+  /** What the server said about the document just now. */
+  learnOf(title: string, role: Role): void {
+    this.told = true;
+    this.unknown = false;
+    [this.title, this.role] = [title, role];
+    this.remember();
+    this.changed();
   }
 
   /** Takes no more edits, and says why. */
   stop(why: Stopped): void {
     this.why = why;
+    if (why.code === NOT_SHARED) {
+      this.unknown = true;
+      this.role = null;
+      this.remember();
+    }
     this.changed();
   }
 
@@ -134,6 +199,22 @@ export class Replica {
     this.why = null;
     this.connection.connect();
     this.changed();
+  }
+
+  private onLine(): void {
+    const { live } = this;
+    if (live && !this.wasLive) {
+      this.seen = true;
+      void this.look(); // it may have changed while we were away
+    }
+    this.wasLive = live;
+    // While the server is away, nobody has said no.
+    if (!live && this.connection.tried && !this.unknown && !this.why) this.role ??= "owner";
+    this.changed();
+  }
+
+  private remember(): void {
+    this.local?.remember(this.title, this.role).catch(() => this.lose());
   }
 
   private get newest(): number {
@@ -206,8 +287,14 @@ export class Replica {
     let local: LocalCopy | null = null;
     try {
       local = await LocalCopy.open(this.name, () => local === this.local && this.lose());
-      const { update, edits } = await local.load();
+      const [{ update, edits }, remembered] = await Promise.all([local.load(), local.remembered()]);
       this.local = local;
+      if (this.told) this.remember();
+      else if (remembered) {
+        this.title ||= remembered.title;
+        if (remembered.role === null) this.unknown = true;
+        if (!this.unknown) this.role ??= remembered.role ?? null;
+      }
       this.learn(edits, true);
       const there = new Set(edits.map((edit) => `${edit.tab} ${edit.n}`));
       for (const edit of this.edits) edit.stored ||= there.has(`${edit.tab} ${edit.n}`);

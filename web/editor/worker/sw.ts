@@ -11,6 +11,8 @@ declare const __SHELL__: string[]; // filled in by vite.config.ts; a new build i
 const SHELL = __SHELL__;
 const CACHE = "collab-page-1";
 const PAGE = "/";
+// One page for all of them; which it is, it sees by its address.
+const PAGES = /^\/(?:$|d\/|s$|join$|sign-in$)/;
 // A server that has not sent one small page by now is treated as away.
 const PATIENCE_MS = 3000;
 
@@ -41,7 +43,7 @@ self.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
   if (request.method !== "GET" || url.origin !== self.location.origin) return;
-  if (request.mode === "navigate" && (url.pathname === PAGE || url.pathname.startsWith("/d/"))) {
+  if (request.mode === "navigate" && PAGES.test(url.pathname)) {
     event.respondWith(page(request));
   } else if (url.pathname.startsWith("/assets/")) {
     event.respondWith(asset(request));
@@ -64,6 +66,6 @@ async function asset(request: Request): Promise<Response> {
   const cached = await caches.match(request);
   if (cached) return cached;
   const answer = await fetch(request);
-  if (answer.ok) await (await caches.open(CACHE)).put(request, answer.clone());
+  if (answer.ok && request.url.endsWith(".woff2")) await (await caches.open(CACHE)).put(request, answer.clone());
   return answer;
 }

@@ -1,0 +1,115 @@
+"""The page in a real browser: people who open it, write, and are told things."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from playwright.sync_api import BrowserContext, Page, TimeoutError, expect
+from serverprocess import Server
+
+DIST = Path(__file__).parents[1] / "web" / "editor" / "dist"
+PATIENCE_MS = 15_000
+
+# Keeps every status the page ever shows, with the text that stood beside it.
+WATCH = """
+addEventListener('DOMContentLoaded', () => {
+  window.shown = [];
+  const look = () => {
+    const kind = document.querySelector('.status')?.dataset.kind;
+    if (kind && kind !== window.shown.at(-1)) window.shown.push(kind);
+  };
+  new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true });
+});
+"""
+
+TEXT = """() => [...document.querySelectorAll('.cm-line')].map((line) => {
+  const copy = line.cloneNode(true);
+  for (const other of copy.querySelectorAll('.caret, .cm-placeholder')) other.remove();
+  return copy.textContent;
+}).join('\\n')"""
+
+
+class Person:
+    """Someone with a browser profile of their own."""
+
+    def __init__(self, context: BrowserContext, url: str, name: str, complaints: list[str]) -> None:
+        me = json.dumps(json.dumps({"name": name, "color": "#1c7a6c"}))
+        context.add_init_script(
+            f"localStorage.getItem('collab.person') ?? localStorage.setItem('collab.person', {me})"
+        )
+        context.add_init_script(WATCH)
+        self.context, self.url, self.complaints = context, url, complaints
+        self.page = self.new_page()
+
+    def new_page(self) -> Page:
+        page = self.context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("console", self._hear)
+        return page
+
+    def _hear(self, message: Any) -> None:
+        # A server that is away, or has no such document yet, is not the page's fault.
+        expected = ("Failed to load resource", "WebSocket connection to")
+        if message.type in ("error", "warning") and not any(words in message.text for words in expected):
+            self.complaints.append(message.text)
+
+    def open(self, document: str, page: Page | None = None) -> Page:
+        page = page or self.page
+        page.goto(f"{self.url}/d/{quote(document)}")
+        page.locator(".cm-content").wait_for()
+        return page
+
+    def write(self, text: str, page: Page | None = None) -> None:
+        page = page or self.page
+        page.locator(".cm-content[contenteditable=true]").focus()
+        page.keyboard.press("Control+End")
+        page.keyboard.type(text)
+
+    def is_told(self, kind: str, words: str | None = None, page: Page | None = None) -> None:
+        chip = (page or self.page).locator(".status")
+        expect(chip).to_have_attribute("data-kind", kind, timeout=PATIENCE_MS)
+        if words is not None:
+            expect(chip).to_have_text(words, timeout=PATIENCE_MS)
+
+    def sees(self, text: str, page: Page | None = None) -> None:
+        page = page or self.page
+        try:
+            page.wait_for_function(f"expected => ({TEXT})() === expected", arg=text, timeout=PATIENCE_MS)
+        except TimeoutError:
+            assert shown(page) == text
+
+    def can_reload_without_server(self) -> None:
+        """Returns when the service worker has taken this page over, with all that it needs."""
+        self.page.evaluate(
+            """async () => {
+              await navigator.serviceWorker.ready;
+              const { serviceWorker } = navigator;
+              if (!serviceWorker.controller)
+                await new Promise((taken) => serviceWorker.addEventListener('controllerchange', taken));
+            }"""
+        )
+
+
+def call(server: Server, method: str, path: str, body: object = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"{server.url}{path}", data, {"content-type": "application/json"}, method=method
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def content(server: Server, document: str) -> str:
+    text: str = call(server, "GET", f"/api/documents/{quote(document, safe='')}/content")
+    return text
+
+
+def shown(page: Page) -> str:
+    """The text on the screen, without the names on others' carets."""
+    text: str = page.evaluate(TEXT)
+    return text
