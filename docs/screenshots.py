@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from web import auth, signin
 
 SECRET = os.environ["COLLAB_SECRET"]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+PASSWORD = "the reading room is closed"
 WIDTHS = {"desktop": (1280, 800), "phone": (390, 780)}
 
 TEXT = """# Moving the archive
@@ -153,7 +154,7 @@ def shoot(url: str, out: Path) -> None:
         tomas = first.person("Tomas Lind", "#1c7a6c")
         email = f"tomas-{secrets.token_hex(3)}@example.org"
         tomas.goto(invitation(url, email, "Tomas Lind"))
-        tomas.get_by_label("Choose a password").fill("the reading room is closed")
+        tomas.get_by_label("Choose a password").fill(PASSWORD)
         tomas.get_by_role("button", name="Join").click()
         tomas.get_by_role("heading", name="Documents").wait_for()
         actor = tomas.evaluate("fetch('/api/me').then((answer) => answer.json())")["actor"]
@@ -164,13 +165,13 @@ def shoot(url: str, out: Path) -> None:
         for scheme in ("light", "dark"):
             for width in WIDTHS:
                 camera = Camera(browser, out, width, scheme)
-                doors(camera, url, email)
+                doors(camera, url, name, email)
                 rooms(camera, url, names, state, ines)
-                limits(camera, url, name)
+                limits(camera, url, name, email)
         browser.close()
 
 
-def doors(camera: Camera, url: str, email: str) -> None:
+def doors(camera: Camera, url: str, name: str, email: str) -> None:
     """What comes before the documents."""
     page = camera.person("Kestrel", "#3f66c4")
     page.goto(f"{url}/sign-in")
@@ -187,23 +188,11 @@ def doors(camera: Camera, url: str, email: str) -> None:
     page.goto("about:blank")
     page.goto(invitation(url, "ada@example.org", "Ada"))
     camera.shoot(page, "join")
-
-    def refuse(route: Route) -> None:
-        problem = {
-            "title": "Forbidden",
-            "status": 403,
-            "code": "link-password",
-            "detail": "it has a password",
-        }
-        route.fulfill(status=403, json=problem)
-
-    page.route("**/api/links/open", refuse)
-    page.goto(f"{url}/s#link_something")
+    page.goto(call(url, "POST", f"{at(name)}/links", {"password": "open sesame"})["url"])
     page.get_by_label("Password").fill("guess")
     page.get_by_role("button", name="Open the document").click()
     page.get_by_role("alert").filter(has_text=".").wait_for()
     camera.shoot(page, "link-password")
-    page.unroute("**/api/links/open")
     page.goto("about:blank")
     page.goto(f"{url}/s#link_revoked")
     page.get_by_role("heading", name="does not open").wait_for()
@@ -251,18 +240,46 @@ def rooms(camera: Camera, url: str, names: list[str], state: Any, ines: Page) ->
     page.context.close()
 
 
-def limits(camera: Camera, url: str, name: str) -> None:
+def limits(camera: Camera, url: str, name: str, email: str) -> None:
     """What one may not do, or not any more."""
     page = camera.person("Kestrel", "#8c3f96")
     given = call(url, "POST", f"{at(name)}/links", {"role": "viewer"})
     page.goto(given["url"])
     status(page, "reading")
     camera.shoot(page, "reading")
+    person = page.evaluate("fetch('/api/me').then((answer) => answer.json())")["actor"]
+    membership = f"{at(name)}/members/{quote(person, safe='')}"
+    call(url, "PUT", membership, {"role": "editor"})
+    status(page, "saved")
+    page.context.set_offline(True)
+    page.evaluate("dispatchEvent(new Event('offline'))")
+    status(page, "offline")
+    write(page, "Nobody will see this.")
+    call(url, "PUT", membership, {"role": "viewer"})
+    page.context.set_offline(False)
+    page.locator(".notice").wait_for()
+    camera.shoot(page, "reading-kept")
+    call(url, "DELETE", membership)
     call(url, "DELETE", f"{at(name)}/links/{given['id']}")
     status(page, "stopped")
     camera.shoot(page, "unshared")
-    page.goto(link(url, name, "editor"))
+    page.context.close()
+
+    page = camera.person("Kestrel", "#8c3f96")
+    page.context.request.post(f"{url}/api/session", data={"email": email, "password": PASSWORD})
+    page.goto(f"{url}/d/{name}")
     status(page, "saved")
+    page.context.request.delete(f"{url}/api/session")
+    status(page, "signedOut")
+    page.locator(".cm-content").focus()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("...")
+    page.wait_for_timeout(300)
+    camera.shoot(page, "signed-out")
+    page.goto(f"{url}/api/docs")
+    page.get_by_text("List Documents").click()
+    page.get_by_role("button", name="Try it out").wait_for()
+    camera.shoot(page, "reference")
     page.context.close()
 
 

@@ -8,19 +8,31 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from playwright.sync_api import BrowserContext, Page, TimeoutError, expect
 from serverprocess import Server
 
+from collab.rights import Role
+from web import auth, signin
+
 DIST = Path(__file__).parents[1] / "web" / "editor" / "dist"
 PATIENCE_MS = 15_000
+PASSWORD = "the reading room is closed"
+SECRET = "a secret of the tests, of no use elsewhere"
 
-# Keeps every status the page ever shows, with the text that stood beside it.
+# A server on which nobody may do anything until they are let in.
+CLOSED = pytest.mark.parametrize("server", [{"secret": SECRET}], indirect=True, ids=["closed"])
+
+# Keeps every status the page ever shows, and whether anything could ever be written.
 WATCH = """
 addEventListener('DOMContentLoaded', () => {
   window.shown = [];
+  window.writable = false;
   const look = () => {
     const kind = document.querySelector('.status')?.dataset.kind;
     if (kind && kind !== window.shown.at(-1)) window.shown.push(kind);
+    const title = document.querySelector('.title');
+    window.writable ||= document.querySelector('.cm-content')?.isContentEditable || title?.readOnly === false;
   };
   new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true });
 });
@@ -39,7 +51,8 @@ class Person:
     def __init__(self, context: BrowserContext, url: str, name: str, complaints: list[str]) -> None:
         me = json.dumps(json.dumps({"name": name, "color": "#1c7a6c"}))
         context.add_init_script(
-            f"localStorage.getItem('collab.person') ?? localStorage.setItem('collab.person', {me})"
+            "if (location.protocol !== 'about:') localStorage.getItem('collab.person') "
+            f"?? localStorage.setItem('collab.person', {me})"
         )
         context.add_init_script(WATCH)
         self.context, self.url, self.complaints = context, url, complaints
@@ -63,6 +76,28 @@ class Person:
         page.goto(f"{self.url}/d/{quote(document)}")
         page.locator(".cm-content").wait_for()
         return page
+
+    def join(self, server: Server, email: str, name: str) -> str:
+        """Make an account by invitation, and be signed in; returns the actor's id."""
+        self.page.goto(invitation(server, email, name))
+        self.page.get_by_label("Choose a password").fill(PASSWORD)
+        self.page.get_by_role("button", name="Join").click()
+        self.page.get_by_role("heading", name="Documents").wait_for()
+        return self.actor()
+
+    def actor(self) -> str:
+        """Whom the server takes this browser for."""
+        actor: str = self.asks("/api/me")["actor"]
+        return actor
+
+    def rename(self, name: str) -> None:
+        """Tell the server another name, behind the page's back."""
+        answer = self.context.request.patch(f"{self.url}/api/me", data={"name": name})
+        assert answer.ok, answer.text()
+
+    def asks(self, path: str, method: str = "GET") -> Any:
+        """Ask the server as this browser, behind the page's back."""
+        return json.loads(self.context.request.fetch(f"{self.url}{path}", method=method).text() or "null")
 
     def write(self, text: str, page: Page | None = None) -> None:
         page = page or self.page
@@ -96,16 +131,43 @@ class Person:
 
 
 def call(server: Server, method: str, path: str, body: object = None) -> Any:
+    """Ask the API, as an application that may do everything where guests may not."""
+    headers = {"content-type": "application/json"}
+    if server.settings.get("secret"):
+        rights = {"*": Role.OWNER}
+        token = auth.issue(SECRET, "application", audience="collab", seconds=600, documents=rights)
+        headers["authorization"] = f"Bearer {token}"
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"{server.url}{path}", data, {"content-type": "application/json"}, method=method
-    )
+    request = urllib.request.Request(f"{server.url}{path}", data, headers, method=method)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return answer.read().decode()
 
 
+def at(document: str) -> str:
+    return f"/api/documents/{quote(document, safe='')}"
+
+
+def make(server: Server, document: str, title: str = "") -> None:
+    call(server, "POST", "/api/documents", {"name": document, "title": title})
+
+
+def share(server: Server, document: str, role: str, **more: object) -> dict[str, str]:
+    """A share link: its id and url."""
+    link: dict[str, str] = json.loads(call(server, "POST", f"{at(document)}/links", {"role": role, **more}))
+    return link
+
+
+def set_role(server: Server, document: str, person: str, role: str) -> None:
+    call(server, "PUT", f"{at(document)}/members/{quote(person, safe='')}", {"role": role})
+
+
+def invitation(server: Server, email: str, name: str | None = None) -> str:
+    token = signin.invitation(auth.derived_key(SECRET, signin.INVITATION), email, name)
+    return f"{server.url}/join#{token}"
+
+
 def content(server: Server, document: str) -> str:
-    text: str = call(server, "GET", f"/api/documents/{quote(document, safe='')}/content")
+    text: str = call(server, "GET", f"{at(document)}/content")
     return text
 
 

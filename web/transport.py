@@ -13,10 +13,11 @@ import asyncio
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from time import perf_counter
 from typing import Any, ClassVar, cast
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Frame
@@ -124,10 +125,12 @@ class Transport(WebSocketsSansIOProtocol):
                     server_no_context_takeover=True, client_no_context_takeover=True
                 )
             ]
+        self._task: asyncio.Task[None] | None = None
         self._receiver: Callable[[bytes], None] = _ignore
         self._drained: Callable[[], None] | None = None
         self._held = UNATTACHED
         self._taking = False
+        self._has_turn = False
         self._rest: list[bytes | bytearray] = []  # read, and not taken yet
         self._rest_bytes = 0
         self._wanted = 0  # bytes that make its first frame whole, once the header says so
@@ -371,6 +374,9 @@ class Transport(WebSocketsSansIOProtocol):
                 self._wanted = stop - at
                 break
             if data[at] != 0x82 or conn.current_size is not None:
+                if size > SMALL and conn.extensions and not self._has_turn:
+                    self._let_others()  # it may be a thousand times as long as it looks
+                    break
                 super().data_received(data[at:stop])
             elif size <= LARGE:
                 self._receiver(apply_mask(data[start:stop], data[start - 4 : start]))
@@ -404,7 +410,7 @@ class Transport(WebSocketsSansIOProtocol):
 
     def handle_bytes(self, event: Frame) -> None:
         super().handle_bytes(event)
-        self._count()
+        self._seen(event)
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= FRAGMENTS:
@@ -413,7 +419,13 @@ class Transport(WebSocketsSansIOProtocol):
             self._refuse(TooLarge(f"a message in more than {FRAGMENTS} fragments"))
         elif self.frames:
             super().handle_cont(event)
-            self._count()
+            self._seen(event)
+
+    def _seen(self, event: Frame) -> None:
+        if len(event.data) > LARGE:  # else the parser would keep it until the next frame comes
+            self.conn.parser = self.conn.parse()
+            next(self.conn.parser)
+        self._count()
 
     def send_receive_event_to_app(self) -> None:
         data = b"".join(self.frames)
@@ -465,10 +477,25 @@ class Transport(WebSocketsSansIOProtocol):
             self._drained()
 
     def shutdown(self) -> None:
-        if self.transport.is_closing():  # the peer said goodbye and reads nothing: uvicorn would raise
+        if self._task is not None and self._held & UNATTACHED:
+            self._task.cancel()  # it still finds out who is there, or loads the document
+        # Who said goodbye and reads nothing (uvicorn would raise), or was told and reads nothing.
+        if self.transport.is_closing() or (self.close_sent and self.congested):
             self.transport.abort()
         else:
             super().shutdown()
+
+    async def run_asgi(self) -> None:
+        self._task = asyncio.current_task()
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except (ClientDisconnected, asyncio.CancelledError):
+            pass
+        except Exception:
+            self.logger.exception("a connection failed")
+            self.send_500_response()
+        if self.close_timer is None:
+            self.transport.close()
 
     def keepalive_timeout(self) -> None:
         if self._held and self.ping_timeout is not None:  # it is we who do not read
@@ -535,7 +562,12 @@ class Transport(WebSocketsSansIOProtocol):
     def _let_others(self) -> None:
         """Go on when everyone else was looked at, and those who wait for the same had their turn."""
         self._stop(OTHERS)
-        self._turns.wait(partial(self._go, OTHERS))
+        self._turns.wait(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._has_turn = True
+        self._go(OTHERS)
+        self._has_turn = False
 
     def _pay(self) -> None:
         """Take what was received since the last time from the budgets; stop reading while it is owed."""

@@ -6,9 +6,10 @@ import json
 import time
 import urllib.error
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
-from pages import Person, call, content, shown
+from pages import CLOSED, PASSWORD, Person, at, call, content, invitation, make, set_role, share, shown
 from playwright.sync_api import Browser, Locator, expect
 from serverprocess import Server
 
@@ -438,3 +439,491 @@ def test_the_list_makes_names_deletes_and_takes_back(arrive: Callable[..., Perso
     ada.page.get_by_label("Search titles").fill("nothing like it")
     expect(ada.page.get_by_role("status").filter(has_text="No title holds")).to_be_visible()
     expect(row).to_have_count(0)
+
+
+# --- rights ------------------------------------------------------------------------------------------
+
+
+@CLOSED
+def test_a_reader_reads_on_and_is_never_offered_to_write(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada, grace = arrive("Ada"), arrive("Grace")
+    make(server, "read", "Minutes")
+    ada.page.goto(share(server, "read", "editor")["url"])
+    ada.write("first")
+    grace.page.goto(share(server, "read", "viewer")["url"])
+    grace.is_told("reading", "Read only: you may read this document")
+    grace.sees("first")
+    ada.write(" second")
+    grace.sees("first second")
+    expect(grace.page.get_by_label("Title")).to_have_value("Minutes")
+    for place in (grace.page.get_by_label("Title"), grace.page.locator(".cm-content")):
+        place.focus()
+        grace.page.keyboard.type("never")
+    grace.page.locator(".cm-content").press("Control+b")
+    grace.page.mouse.click(640, 700)
+    grace.page.keyboard.type("never")
+    ada.write(" third")
+    grace.sees("first second third")
+    assert content(server, "read") == "first second third"
+    assert json.loads(call(server, "GET", at("read")))["title"] == "Minutes"
+    expect(grace.page.locator(".cm-content")).to_have_attribute("aria-readonly", "true")
+    grace.page.reload()
+    grace.is_told("reading")
+    assert not grace.page.evaluate("window.writable")
+    # Whoever reads is seen to be there.
+    expect(ada.page.get_by_role("list", name="Also here").get_by_role("button", name="Grace")).to_be_visible()
+
+
+@CLOSED
+def test_who_is_made_a_reader_and_an_editor_again_goes_on_without_a_reload(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada = arrive("Ada")
+    make(server, "turns")
+    ada.page.goto(share(server, "turns", "viewer")["url"])
+    ada.is_told("reading")
+    ada.page.evaluate("window.here = true")
+    person = ada.actor()
+    ada.page.locator(".cm-content").focus()
+    set_role(server, "turns", person, "editor")
+    ada.is_told("saved", "Saved")
+    ada.page.keyboard.type("typed where the focus was")
+    ada.is_told("saved", "Saved")
+    ada.page.evaluate("window.shown.length = 0")
+    set_role(server, "turns", person, "commenter")
+    ada.is_told("reading", "Read only: you may read this document")
+    ada.page.keyboard.type("never")
+    ada.sees("typed where the focus was")
+    set_role(server, "turns", person, "owner")
+    ada.is_told("saved", "Saved")
+    ada.write(", and on")
+    ada.is_told("saved", "Saved")
+    assert content(server, "turns") == "typed where the focus was, and on"
+    assert ada.page.evaluate("window.here")
+    assert "offline" not in ada.page.evaluate("window.shown")
+
+
+@CLOSED
+def test_edits_of_a_demoted_editor_stay_on_the_device_until_they_may_write_again(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada = arrive("Ada")
+    ada.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    make(server, "demoted")
+    ada.page.goto(share(server, "demoted", "viewer")["url"])
+    ada.is_told("reading")
+    set_role(server, "demoted", ada.actor(), "editor")
+    ada.write("shared")
+    ada.is_told("saved")
+    ada.context.set_offline(True)
+    ada.page.evaluate("dispatchEvent(new Event('offline'))")
+    ada.is_told("offline")
+    ada.write(", mine")
+    ada.is_told("offline", "Offline, 6 edits on this device")
+    set_role(server, "demoted", ada.actor(), "viewer")
+    ada.context.set_offline(False)
+    notice = ada.page.locator(".notice")
+    for _ in range(2):
+        ada.is_told("reading", "Read only: you may read this document")
+        expect(notice).to_contain_text(
+            "You may read this document, not change it. 6 edits of yours did not reach the server"
+        )
+        ada.sees("shared, mine")
+        ada.page.reload()
+    notice.get_by_role("button", name="Copy the text").click()
+    expect(notice.get_by_role("button", name="Copied")).to_be_visible()
+    assert ada.page.evaluate("navigator.clipboard.readText()") == "shared, mine"
+    assert content(server, "demoted") == "shared"
+    set_role(server, "demoted", ada.actor(), "editor")
+    ada.is_told("saved", "Saved")
+    expect(notice).to_be_hidden()
+    assert content(server, "demoted") == "shared, mine"
+
+
+@CLOSED
+def test_a_right_that_is_taken_away_leaves_the_text_until_the_page_is_left(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada = arrive("Ada")
+    make(server, "lent")
+    link = share(server, "lent", "editor")
+    ada.page.goto(link["url"])
+    ada.write("lent")
+    ada.is_told("saved")
+    call(server, "DELETE", f"{at('lent')}/links/{link['id']}")
+    ada.is_told("stopped", "Read only: not shared with you any more")
+    notice = ada.page.locator(".notice")
+    expect(notice).to_contain_text("This document is not shared with you any more.")
+    expect(notice.get_by_role("button", name="Copy the text")).to_be_visible()
+    ada.page.locator(".cm-content").focus()
+    ada.page.keyboard.type("never")
+    ada.sees("lent")
+    ada.page.reload()
+    expect(ada.page.get_by_role("heading", name="This document is not shared with you")).to_be_visible()
+    expect(ada.page.locator(".cm-content")).to_be_hidden()
+    ada.page.evaluate("window.here = true")
+    set_role(server, "lent", ada.actor(), "editor")
+    ada.page.get_by_role("button", name="Try again").click()
+    ada.is_told("saved", "Saved")
+    ada.sees("lent")
+    ada.write(" again")
+    ada.is_told("saved")
+    assert content(server, "lent") == "lent again"
+    assert ada.page.evaluate("window.here")
+
+
+@CLOSED
+def test_a_document_of_others_says_what_to_do(arrive: Callable[..., Person], server: Server) -> None:
+    make(server, "theirs", "Secret plans")
+    ada, grace = arrive("Ada"), arrive("Grace")
+    ada.page.goto(f"{server.url}/d/theirs")
+    expect(ada.page.get_by_role("heading", name="This document is not shared with you")).to_be_focused()
+    expect(ada.page.get_by_text("ask whoever sent you the address for a link")).to_be_visible()
+    expect(ada.page.get_by_role("link", name="Sign in")).to_have_attribute(
+        "href", "/sign-in?next=%2Fd%2Ftheirs"
+    )
+    grace.join(server, "grace@example.org", "Grace")
+    grace.page.goto(f"{server.url}/d/theirs")
+    expect(grace.page.get_by_text("You are signed in as grace@example.org.")).to_be_visible()
+    for person in (ada, grace):
+        assert "Secret" not in person.page.content()
+        assert not person.page.evaluate("window.writable")
+
+
+@CLOSED
+def test_what_is_written_signed_out_is_sent_after_signing_in(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada = arrive("Guest")
+    make(server, "waits")
+    set_role(server, "waits", ada.join(server, "ada@example.org", "Ada"), "editor")
+    ada.open("waits")
+    ada.write("before")
+    ada.is_told("saved")
+    ada.asks("/api/session", "DELETE")
+    ada.is_told("signedOut", "Signed out, everything saved")
+    ada.write(", after")
+    ada.is_told("signedOut", "Signed out, 7 edits on this device")
+    ada.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    notice = ada.page.locator(".notice")
+    expect(notice).to_contain_text("You are signed out.")
+    notice.get_by_role("link", name="Sign in").click()
+    ada.page.get_by_label("E-mail address").fill("ada@example.org")
+    ada.page.get_by_label("Password", exact=True).fill(PASSWORD)
+    ada.page.keyboard.press("Enter")
+    ada.is_told("saved", "Saved")
+    assert ada.page.url == f"{server.url}/d/waits"
+    assert content(server, "waits") == "before, after"
+
+
+@CLOSED
+def test_signing_in_in_another_tab_is_enough(arrive: Callable[..., Person], server: Server) -> None:
+    ada = arrive("Guest")
+    make(server, "tabs")
+    set_role(server, "tabs", ada.join(server, "ada@example.org", "Ada"), "editor")
+    ada.open("tabs")
+    ada.is_told("saved")
+    ada.asks("/api/session", "DELETE")
+    ada.is_told("signedOut")
+    ada.write("waited")
+    other = ada.new_page()
+    other.goto(f"{server.url}/sign-in")
+    other.get_by_label("E-mail address").fill("ada@example.org")
+    other.get_by_label("Password", exact=True).fill(PASSWORD)
+    other.keyboard.press("Enter")
+    other.get_by_role("heading", name="Documents").wait_for()
+    ada.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    ada.is_told("saved", "Saved")
+    assert content(server, "tabs") == "waited"
+
+
+@CLOSED
+def test_a_document_opens_without_network_as_the_role_it_last_had(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada, grace = arrive("Ada"), arrive("Grace")
+    make(server, "away", "Minutes")
+    for person, role, kind in ((ada, "editor", "saved"), (grace, "viewer", "reading")):
+        person.page.goto(share(server, "away", role)["url"])
+        person.is_told(kind)
+        person.can_reload_without_server()
+    ada.write("text")
+    ada.is_told("saved")
+    grace.sees("text")
+    server.stop()
+    for person in (ada, grace):
+        person.page.reload()
+        person.sees("text")
+        expect(person.page.get_by_label("Title")).to_have_value("Minutes")
+    ada.is_told("offline", "Offline, everything saved")
+    grace.is_told("offline", "Offline, read only")
+    assert not grace.page.evaluate("window.writable")
+    ada.write("!")
+    ada.is_told("offline", "Offline, 1 edit on this device")
+    server.start()
+    ada.is_told("saved")
+    grace.sees("text!")
+    grace.is_told("reading")
+    assert not grace.page.evaluate("window.writable")
+
+
+@CLOSED
+def test_the_list_offers_what_one_may_do(arrive: Callable[..., Person], server: Server) -> None:
+    ada = arrive("Guest")
+    person = ada.join(server, "ada@example.org", "Ada")
+    for role in ("viewer", "editor", "owner"):
+        make(server, role, f"As {role}")
+        set_role(server, role, person, role)
+    ada.page.reload()
+    for role, tools in (("viewer", 0), ("editor", 1), ("owner", 2)):
+        row = ada.page.get_by_role("listitem").filter(has_text=f"As {role}")
+        expect(row.get_by_role("button")).to_have_count(tools)
+    expect(ada.page.get_by_role("button", name="Rename As editor")).to_have_count(1)
+    expect(ada.page.get_by_role("button", name="Delete As owner")).to_have_count(1)
+
+
+# --- the door ----------------------------------------------------------------------------------------
+
+
+@CLOSED
+def test_one_joins_signs_out_and_signs_in_by_keyboard(arrive: Callable[..., Person], server: Server) -> None:
+    ada = arrive("Wren")
+    keyboard = ada.page.keyboard
+    ada.page.goto(invitation(server, "ada@example.org", "Ada"))
+    expect(ada.page.get_by_label("E-mail address")).to_have_value("ada@example.org")
+    expect(ada.page.get_by_label("Your name")).to_have_value("Ada")
+    expect(ada.page.get_by_label("Choose a password")).to_be_focused()
+    keyboard.type("short")
+    keyboard.press("Enter")
+    expect(ada.page.get_by_role("alert")).to_contain_text("A password needs 10 characters or more")
+    expect(ada.page.get_by_label("Choose a password")).to_be_focused()
+    keyboard.type(PASSWORD)
+    keyboard.press("Enter")
+    expect(ada.page.get_by_role("button", name="You are Ada")).to_be_visible()
+    ada.page.get_by_role("button", name="You are Ada").press("Enter")
+    expect(ada.page.get_by_text("Signed in as ada@example.org")).to_be_visible()
+    ada.page.get_by_role("button", name="Sign out").press("Enter")
+    expect(ada.page.get_by_label("E-mail address")).to_be_focused()
+    assert ada.asks("/api/me")["signed_in"] is False
+    keyboard.type("ada@example.org")
+    keyboard.press("Tab")
+    keyboard.type("not this one")
+    keyboard.press("Enter")
+    expect(ada.page.get_by_role("alert")).to_have_text(
+        "This e-mail address and this password do not belong together here."
+    )
+    expect(ada.page.get_by_label("Password", exact=True)).to_be_focused()
+    keyboard.type(PASSWORD)
+    keyboard.press("Enter")
+    expect(ada.page.get_by_role("button", name="You are Ada")).to_be_visible()
+
+
+@CLOSED
+@pytest.mark.parametrize(
+    "next",
+    [
+        "https://example.org/",
+        "//example.org/",
+        "/\\example.org",
+        "/\texample.org",
+        "/\t/example.org",
+        "\\\\example.org",
+        "javascript:alert(1)",
+        "example.org",
+        "",
+    ],
+)
+def test_signing_in_leads_only_to_pages_of_ours(
+    arrive: Callable[..., Person], server: Server, next: str
+) -> None:
+    ada = arrive("Guest")
+    ada.join(server, "ada@example.org", "Ada")
+    ada.page.goto(f"{server.url}/sign-in?next={quote(next, safe='')}")
+    expect(ada.page.get_by_text("At present you are signed in as ada@example.org.")).to_be_visible()
+    ada.page.get_by_label("E-mail address").fill("ada@example.org")
+    ada.page.get_by_label("Password", exact=True).fill(PASSWORD)
+    ada.page.keyboard.press("Enter")
+    ada.page.get_by_role("heading", name="Documents").wait_for()
+    assert ada.page.url == f"{server.url}/"
+
+
+@CLOSED
+def test_a_link_asks_for_its_password_and_opens_the_document(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada = arrive("Ada")
+    make(server, "a folder/with a name", "Behind a password")
+    link = share(server, "a folder/with a name", "editor", password="open sesame")
+    ada.page.goto(link["url"])
+    expect(ada.page.get_by_label("Password", exact=True)).to_be_focused()
+    ada.page.keyboard.type("open barley")
+    ada.page.keyboard.press("Enter")
+    expect(ada.page.get_by_role("alert")).to_have_text("That is not the password of this link.")
+    ada.page.get_by_role("button", name="Show").click()
+    expect(ada.page.get_by_label("Password", exact=True)).to_have_attribute("type", "text")
+    ada.page.get_by_label("Password", exact=True).fill("open sesame")
+    ada.page.keyboard.press("Enter")
+    ada.is_told("saved")
+    assert ada.page.url == f"{server.url}/d/a%20folder/with%20a%20name"
+    expect(ada.page).to_have_title("Behind a password · Collab")
+    # The secret is not left behind in the history.
+    ada.page.go_back()
+    assert "#" not in ada.page.url
+
+
+@CLOSED
+def test_a_link_that_does_not_open_says_why(arrive: Callable[..., Person], server: Server) -> None:
+    ada = arrive("Ada")
+    ada.page.goto(f"{server.url}/s")
+    expect(ada.page.get_by_text("The address is not complete")).to_be_visible()
+    ada.page.goto(f"{server.url}/s#link_of-nothing")
+    expect(ada.page.get_by_role("alert")).to_contain_text("This link was revoked or has expired")
+    make(server, "found")
+    ada.page.goto(share(server, "found", "viewer")["url"])  # another link in the same tab
+    ada.is_told("reading")
+    ada.page.goto(f"{server.url}/join#not.an.invitation")
+    ada.page.get_by_label("Your name").fill("Ada")
+    ada.page.get_by_label("Choose a password").fill(PASSWORD)
+    ada.page.keyboard.press("Enter")
+    expect(ada.page.get_by_role("alert")).to_contain_text("This is no invitation of this server")
+    ada.page.goto(f"{server.url}/join")
+    expect(ada.page.get_by_text("Accounts are made by invitation here")).to_be_visible()
+
+
+@pytest.mark.parametrize("server", [{"signup": "open"}], indirect=True)
+def test_where_all_may_join_one_makes_an_account(arrive: Callable[..., Person], server: Server) -> None:
+    ada = arrive("Guest")
+    ada.page.goto(f"{server.url}/sign-in")
+    ada.page.get_by_role("link", name="Make one").click()
+    expect(ada.page.get_by_label("E-mail address")).to_be_focused()
+    ada.page.keyboard.type("ada@example.org")
+    ada.page.get_by_label("Your name").fill("Ada")
+    ada.page.get_by_label("Choose a password").fill(PASSWORD)
+    ada.page.get_by_role("button", name="Make the account").click()
+    expect(ada.page.get_by_role("button", name="You are Ada")).to_be_visible()
+
+
+# --- who one is --------------------------------------------------------------------------------------
+
+
+def test_the_log_has_a_guest_s_name_as_others_see_it(arrive: Callable[..., Person], server: Server) -> None:
+    ada = arrive("Ada")
+    ada.open("signed")
+    ada.write("x")
+    ada.is_told("saved")
+
+    def author() -> str:
+        (member,) = json.loads(call(server, "GET", f"{at('signed')}/members"))["members"]
+        assert member["person"] == ada.actor()
+        name: str = member["name"]
+        return name
+
+    assert author() == "Ada"
+    ada.page.get_by_role("button", name="You are Ada").click()
+    ada.page.get_by_role("textbox", name="Your name").fill("Augusta")
+    ada.page.keyboard.press("Enter")
+    ada.page.wait_for_function("fetch('/api/me').then((a) => a.json()).then((me) => me.name === 'Augusta')")
+    ada.is_told("saved")
+    ada.write("y")
+    ada.is_told("saved")
+    assert author() == "Augusta"
+
+
+@CLOSED
+def test_the_name_of_an_account_is_the_server_s_and_goes_when_one_signs_out(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada = arrive("Wren")
+    make(server, "named")
+    set_role(server, "named", ada.join(server, "ada@example.org", "Ada"), "editor")
+    ada.open("named")
+    ada.page.get_by_role("button", name="You are Ada").click()
+    ada.page.get_by_role("textbox", name="Your name").fill("Countess")
+    ada.page.keyboard.press("Enter")
+    ada.page.wait_for_function("fetch('/api/me').then((a) => a.json()).then((me) => me.name === 'Countess')")
+    elsewhere = arrive("Robin")
+    elsewhere.page.goto(f"{server.url}/sign-in?next=/d/named")
+    elsewhere.page.get_by_label("E-mail address").fill("ada@example.org")
+    elsewhere.page.get_by_label("Password", exact=True).fill(PASSWORD)
+    elsewhere.page.keyboard.press("Enter")
+    expect(elsewhere.page.get_by_role("button", name="You are Countess")).to_be_visible()
+    face = elsewhere.page.get_by_role("list", name="Also here").get_by_role("button")
+    expect(face).to_have_attribute("title", "Countess")
+    elsewhere.page.get_by_role("button", name="You are Countess").click()
+    elsewhere.page.get_by_role("button", name="Sign out").click()
+    expect(elsewhere.page.get_by_label("E-mail address")).to_be_visible()
+    elsewhere.page.goto(server.url)
+    expect(elsewhere.page.get_by_role("button", name="You are")).to_be_visible()
+    assert "Countess" not in str(elsewhere.page.get_by_role("button", name="You are").get_attribute("title"))
+
+
+@CLOSED
+def test_signing_out_leaves_nothing_on_the_device_but_what_the_server_lacks(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada = arrive("Guest")
+    make(server, "left")
+    set_role(server, "left", ada.join(server, "ada@example.org", "Ada"), "editor")
+    ada.open("left")
+    ada.write("text")
+    ada.is_told("saved")
+    ada.context.set_offline(True)
+    ada.page.evaluate("dispatchEvent(new Event('offline'))")
+    ada.is_told("offline")
+    ada.write("!")
+    ada.is_told("offline", "Offline, 1 edit on this device")
+    ada.page.get_by_role("button", name="You are Ada").click()
+    ada.page.get_by_role("button", name="Sign out").click()
+    expect(ada.page.get_by_text("1 edit did not reach the server yet.")).to_be_visible()
+    ada.page.keyboard.press("Escape")
+    ada.context.set_offline(False)
+    ada.is_told("saved")
+    ada.page.get_by_role("button", name="You are Ada").click()
+    ada.page.get_by_role("button", name="Sign out").click()
+    expect(ada.page.get_by_label("E-mail address")).to_be_visible()
+    kept = """async () => (await indexedDB.databases()).map((database) => database.name)"""
+    assert ada.page.evaluate(kept) == []
+
+
+# --- the reference -----------------------------------------------------------------------------------
+
+
+def test_the_reference_of_the_api_comes_from_here_and_works(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada = arrive("Ada")
+    asked: list[str] = []
+    ada.page.on("request", lambda request: asked.append(request.url))
+    make(server, "listed")
+    ada.page.goto(f"{server.url}/api/docs")
+    ada.page.locator(".opblock-get", has_text="List Documents").locator(".opblock-summary-control").click()
+    ada.page.get_by_role("button", name="Try it out").click()
+    ada.page.get_by_role("button", name="Execute").click()
+    expect(ada.page.locator(".live-responses-table .response-col_description").first).to_contain_text(
+        "listed"
+    )
+    assert all(url.startswith((server.url, "data:")) for url in asked)
+
+
+def test_the_page_does_not_load_or_keep_the_reference(arrive: Callable[..., Person], server: Server) -> None:
+    ada = arrive("Ada")
+    asked: list[str] = []
+    ada.context.on("request", lambda request: asked.append(request.url))
+    ada.open("small")
+    ada.is_told("saved")
+    ada.can_reload_without_server()
+    ada.page.goto(f"{server.url}/api/docs")
+    ada.page.get_by_text("List Documents").wait_for()
+    kept = ada.page.evaluate(
+        """async () => {
+          const caches_ = await Promise.all((await caches.keys()).map((name) => caches.open(name)));
+          const requests = (await Promise.all(caches_.map((cache) => cache.keys()))).flat();
+          return requests.map((request) => request.url);
+        }"""
+    )
+    assert any("/assets/document-" in url for url in kept)
+    assert not [url for url in kept if "swagger" in url or "reference" in url]
+    before = asked[: asked.index(f"{server.url}/api/docs")]
+    assert not [url for url in before if "swagger" in url or "reference" in url]

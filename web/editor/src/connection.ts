@@ -25,8 +25,9 @@ const OPENING_MS = 25_000;
 // A server that is there has answered by now; after this the page says that it is not.
 const FIRST_ANSWER_MS = 2_500;
 
-// The server's word for: what you may do has changed, come back as what you are now.
-const RIGHTS_CHANGED = 4500;
+// Close codes from the first to the second mean stop, and the second: come back, as what you are now.
+const FIRST_STOP = 4400;
+const COME_BACK = 4500;
 
 /** Why the server wants no more of this client. `code` is the close code, or 0 for a refused edit. */
 export interface Stopped {
@@ -39,8 +40,10 @@ export interface Listener {
   changed(): void;
   /** Everything up to this mark is on the server's disk. */
   acknowledged(mark: number): void;
-  /** The server took no edit of ours, or closed this line to open another: what may we do? */
-  questioned(): void;
+  /** The server takes no edit of ours on this line. */
+  denied(): void;
+  /** It has closed the line: who we are, or what we may do, has changed. `comeBack` dials again. */
+  sentAway(): void;
   stopped(why: Stopped): void;
 }
 
@@ -50,6 +53,7 @@ export class Connection {
   tried = false;
   /** Why the server took an edit of ours not, on this line; it takes none after that. Empty: it did not. */
   denied = "";
+  private patience = 0;
   private mark = 0;
   private asked: number | null = null;
   private answered = false;
@@ -85,9 +89,12 @@ export class Connection {
     });
     this.provider.on("sync", () => this.listener.changed());
     this.provider.on("connection-close", (event: CloseEvent | null) => {
-      if (event?.code !== RIGHTS_CHANGED) return this.giveUp();
-      this.waitForAnswer();
-      this.listener.questioned();
+      const code = event?.code ?? 0;
+      if (code < FIRST_STOP || code > COME_BACK) return this.giveUp();
+      this.waitForAnswer(); // it has been heard; it is not away
+      if (code !== COME_BACK) return;
+      this.provider.shouldConnect = false;
+      this.listener.sentAway();
     });
     this.provider.on("closed", ({ code, reason }) => this.listener.stopped({ code, reason }));
     this.handle();
@@ -108,6 +115,12 @@ export class Connection {
   connect(): void {
     this.provider.connect();
     this.waitForAnswer();
+  }
+
+  /** Dials again, the later the more often the server has sent us away before it answered. */
+  comeBack(): void {
+    const { maxBackoffTime, wsUnsuccessfulReconnects } = this.provider;
+    setTimeout(() => this.connect(), Math.min(100 * 2 ** wsUnsuccessfulReconnects, maxBackoffTime));
   }
 
   /** Opens another line, on which the server sees who we are now. */
@@ -134,7 +147,8 @@ export class Connection {
 
   private waitForAnswer(): void {
     this.tried = false;
-    setTimeout(() => this.giveUp(), FIRST_ANSWER_MS);
+    clearTimeout(this.patience);
+    this.patience = window.setTimeout(() => this.giveUp(), FIRST_ANSWER_MS);
   }
 
   private giveUp(): void {
@@ -163,7 +177,7 @@ export class Connection {
         this.answered = true;
         const first = this.denied === "";
         this.denied = reason;
-        if (first) this.listener.questioned();
+        if (first) this.listener.denied();
         this.listener.changed();
       });
     };

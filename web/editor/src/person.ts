@@ -103,15 +103,18 @@ export function watchMe(watcher: (person: Person) => void): void {
   watcher(me());
 }
 
-/** Calls back when the server has learned another name of ours than it knew when the page was opened. */
+/** Calls back when the server has learned another name of ours, or takes us for somebody else. */
 export function watchIntroduced(watcher: () => void): void {
   introductions.add(watcher);
 }
 
 addEventListener("storage", (event) => {
   if (event.key !== KEY) return;
+  const before = mine?.known;
   mine = stored() ?? mine;
   if (mine) show(mine);
+  // Signed in, in another tab: from here on we write as that person.
+  if (before !== "account" && mine?.known === "account") void meet(true).then(tell);
 });
 
 /** Whom the server takes us for, as far as it has said so. */
@@ -127,10 +130,12 @@ export async function recognise(answer: Me): Promise<void> {
   if (known === "account") become(inked(name || bird(), color));
   if (me().name !== name) {
     recognised = await api.nameMe(me().name);
-    for (const watcher of introductions) watcher();
+    tell();
   }
   become({ ...me(), known: "guest" });
 }
+
+const tell = (): void => introductions.forEach((watcher) => watcher());
 
 let introduction: Promise<void> | null = null;
 
@@ -146,6 +151,13 @@ export function meet(again = false): Promise<void> {
   return introduction;
 }
 
+/** Asks whether the server, which took us for somebody who has signed in, does so no more. */
+export async function hasLeft(): Promise<boolean> {
+  if (!account()) return false;
+  await meet(true);
+  return !account();
+}
+
 /** Settles when the server knows our name, or shows no sign of learning it. */
 export async function introduced(): Promise<void> {
   const meeting = meet();
@@ -156,7 +168,7 @@ async function rename(name: string): Promise<void> {
   if (name === (recognised && clean(recognised.name))) return;
   try {
     await recognise(await api.nameMe(name));
-    for (const watcher of introductions) watcher();
+    tell();
   } catch (error) {
     if (error instanceof Refused) toast(t.failed(error.message));
     if (account()) become({ ...inked(clean(account()!.name), me().color), known: "account" });

@@ -8,7 +8,7 @@ import * as Y from "yjs";
 import { api, mayWrite, Refused, type Role } from "./api";
 import { Connection, type Stopped } from "./connection";
 import { LocalCopy, type Edit } from "./local";
-import { introduced, watchIntroduced } from "./person";
+import { hasLeft, introduced, watchIntroduced } from "./person";
 
 export type Status =
   | { kind: "connecting" }
@@ -93,8 +93,9 @@ export class Replica {
     this.connection = new Connection(name, this.doc, this.awareness, {
       changed: () => this.onLine(),
       acknowledged: (mark) => this.acknowledge(mark),
-      questioned: () => void this.look(),
-      stopped: (why) => this.stop(why),
+      denied: () => void this.look(),
+      sentAway: () => void this.comeBack(),
+      stopped: (why) => void this.onStopped(why),
     });
     // After the provider's own listener, so that what is asked for here has been sent.
     this.doc.on("update", (update: Uint8Array, origin: unknown, _doc: Y.Doc, transaction: Y.Transaction) => {
@@ -211,6 +212,18 @@ export class Replica {
     // While the server is away, nobody has said no.
     if (!live && this.connection.tried && !this.unknown && !this.why) this.role ??= "owner";
     this.changed();
+  }
+
+  /** Learns what we are now, and dials again; but not as a guest after who was signed in. */
+  private async comeBack(): Promise<void> {
+    if (await hasLeft()) return this.stop({ code: SIGNED_OUT, reason: "" });
+    await this.look();
+    this.connection.comeBack();
+  }
+
+  private async onStopped(why: Stopped): Promise<void> {
+    const left = why.code === NOT_SHARED && (await hasLeft());
+    this.stop(left ? { ...why, code: SIGNED_OUT } : why);
   }
 
   private remember(): void {
