@@ -36,7 +36,7 @@ READERS, WRITERS = ("viewer", "commenter"), ("editor", "owner")
 # --- every route has one right -----------------------------------------------------------------------
 
 # What says what there is, and files that are the same for everybody; they are no routes of ours.
-WITHOUT = {"/api/openapi.json", "/api/docs", "/assets"}
+WITHOUT = {"/api/openapi.json", "/assets"}
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,7 @@ ROUTES: dict[str, Answers] = {
     "GET /readyz": everybody(200, 200),
     "GET /auth/oidc": everybody(404, 404),  # no provider is set here
     "GET /auth/oidc/callback": everybody(404, 404),
+    "GET /api/docs": everybody(200, 200),
     "GET /": everybody(200, 200),
     "GET /s": everybody(200, 200),
     "GET /join": everybody(200, 200),
