@@ -27,6 +27,7 @@ from collab import protocol
 from collab.protocol import var_string, var_uint
 from web import auth
 from web.app import running
+from web.headers import Guarded
 from web.settings import Settings
 
 ISSUER = "https://id.example"
@@ -74,8 +75,9 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
     async def look(data: Path) -> list[Found]:
         settings = Settings(data=data, oidc_issuer=ISSUER, oidc_client_id="x", oidc_client_secret="y")
         async with running(settings) as app:
-            assert isinstance(app._http, FastAPI)
-            return routes_of(app._http)
+            assert isinstance(app._http, Guarded)
+            assert isinstance(app._http._app, FastAPI)
+            return routes_of(app._http._app)
 
     return asyncio.run(look(tmp_path_factory.mktemp("routes")))
 
