@@ -78,7 +78,7 @@ def _step_back() -> None:
     """Let everything else go first: guesses at passwords must not slow down who is writing. Linux keeps the
     niceness of each thread, and the threads that argon2 starts have that of the one which called it."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def check_password(password: str) -> bytes:

@@ -140,8 +140,8 @@ async def test_hashing_lets_everything_else_go_first() -> None:
     seen: list[int] = []
     before = niceness()
     await Passwords(Counter(), Watched(time_cost=1, memory_cost=64, parallelism=1)).hash("correct horse")
-    assert seen == [19]
-    assert niceness() == before < 19
+    assert seen == [10]
+    assert niceness() == before < 10
 
 
 async def test_who_goes_away_while_waiting_gives_the_place_back() -> None:

@@ -69,7 +69,7 @@ class Shared:
 
     def guest(self, link: dict[str, Any] | None = None, **opening: object) -> dict[str, str]:
         """The headers of a new guest, who has opened ``link``."""
-        with httpx.Client(base_url=self.server.url) as browser:
+        with httpx.Client(base_url=self.server.url, timeout=60) as browser:
             browser.get("/")
             if link is not None:
                 opened = browser.post("/api/links/open", json={"secret": link["secret"], **opening})
@@ -249,7 +249,7 @@ def test_a_link_with_a_password_asks_for_it_every_time_but_once(shared: Shared) 
     link = shared.link(role="editor", password="correct horse")
     url = f"{shared.server.url}/api/links/open"
     for given in ({}, {"password": ""}, {"password": "Correct Horse"}, {"password": "correct horse "}):
-        answer = httpx.post(url, json={"secret": link["secret"], **given})
+        answer = httpx.post(url, json={"secret": link["secret"], **given}, timeout=60)
         assert (answer.status_code, answer.json()["code"]) == (403, "link-password")
         assert "set-cookie" not in answer.headers
         assert shared.name not in answer.text

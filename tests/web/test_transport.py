@@ -25,6 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from yclient import Client, client
 
 from collab import protocol
+from web import auth
 from web.http import HEAD_BYTES, HEADERS, Http
 from web.transport import FRAGMENTS, HUGE, LARGE, Transport
 
@@ -531,12 +532,16 @@ def test_a_message_larger_than_all_that_may_come_at_once_is_read_in_the_end(
 def test_two_connections_of_one_actor_share_a_budget_and_others_do_not_feel_it(
     make_server: Callable[..., Server],
 ) -> None:
-    server = make_server(messages_per_second=100)  # of an actor 200, and 1000 at once
-    cookie = httpx.get(server.url).headers["Set-Cookie"].partition(";")[0]
+    secret = "a secret of this test, long enough to sign with"
+    server = make_server(messages_per_second=100, secret=secret)  # of an actor 200, and 1000 at once
+    ada, eve = (auth.issue(secret, who, audience="collab", seconds=3600) for who in ("ada", "eve"))
     flood = b"".join(frame(ask(i)) for i in range(499))  # within what one connection may send at once
     with ExitStack() as stack:
-        mine = [stack.enter_context(raw(server, headers=f"Cookie: {cookie}\r\n")) for i in range(3)]
-        other = stack.enter_context(raw(server))
+        mine = [
+            stack.enter_context(raw(server, headers=f"Authorization: Bearer {ada}\r\n")) for _ in range(3)
+        ]
+        path = "/ws/other"
+        other = stack.enter_context(raw(server, path, headers=f"Authorization: Bearer {eve}\r\n"))
         started = time.monotonic()
         for connection in (*mine, other):
             connection.socket.sendall(flood)
