@@ -1,6 +1,6 @@
 """Attacks at the edge, each beside honest people: R10, R11, R14, R20, R21 and R23 of the reliability bar.
 
-The figures that the tests print are in docs/security.md.
+They print what they measured (`pytest -s`).
 """
 
 from __future__ import annotations
