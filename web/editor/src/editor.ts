@@ -3,7 +3,7 @@
 import { defaultKeymap } from "@codemirror/commands";
 import { Compartment, EditorState } from "@codemirror/state";
 import { EditorView, highlightSpecialChars, keymap, placeholder } from "@codemirror/view";
-import { yCollab, yUndoManagerKeymap } from "y-codemirror.next";
+import { yCollab, ySyncAnnotation, yUndoManagerKeymap } from "y-codemirror.next";
 import * as Y from "yjs";
 import { carets } from "./carets";
 import { markdown } from "./markdown";
@@ -19,9 +19,22 @@ export interface Editor {
   lock(readOnly: boolean): void;
 }
 
-// No caret where nothing can be written; still in the tab order, to be read and copied by keyboard.
+/** Undo and redo write to the Y.Text past CodeMirror, which would keep them from a text that is read only. */
+class Undo extends Y.UndoManager {
+  locked = true;
+  override undo(): Y.UndoManager["undoStack"][number] | null {
+    return this.locked ? null : super.undo();
+  }
+  override redo(): Y.UndoManager["undoStack"][number] | null {
+    return this.locked ? null : super.redo();
+  }
+}
+
+// No caret where nothing can be written; still in the tab order, to be read and copied by keyboard. Commands
+// look at readOnly, those that do not are stopped by the filter; only what comes from the Y.Text passes.
 const locked = [
   EditorState.readOnly.of(true),
+  EditorState.changeFilter.of((transaction) => transaction.annotation(ySyncAnnotation) !== undefined),
   EditorView.editable.of(false),
   EditorView.contentAttributes.of({ "aria-readonly": "true", tabindex: "0" }),
 ];
@@ -29,7 +42,7 @@ const locked = [
 export function editor(parent: HTMLElement, replica: Replica): Editor {
   const { text, awareness } = replica;
   // yCollab adds its own origin, the only one; what is loaded or comes from others is never on the stack.
-  const undoManager = new Y.UndoManager(text, { trackedOrigins: new Set() });
+  const undoManager = new Undo(text, { trackedOrigins: new Set() });
   const empty = new Compartment();
   const writable = new Compartment();
   // A plugin that raised is switched off by CodeMirror. If that cut the editor from the Y.Text, what is
@@ -76,6 +89,9 @@ export function editor(parent: HTMLElement, replica: Replica): Editor {
     get locked() {
       return view.state.readOnly;
     },
-    lock: (readOnly) => view.dispatch({ effects: writable.reconfigure(readOnly ? locked : []) }),
+    lock: (readOnly) => {
+      undoManager.locked = readOnly;
+      view.dispatch({ effects: writable.reconfigure(readOnly ? locked : []) });
+    },
   };
 }
