@@ -207,12 +207,11 @@ class Dialect:
     name: str
     root: str
     hocuspocus: bool
-    guest: bool = False  # brings no token
 
     def path(self, document: str, client: int) -> str:
         if self.hocuspocus:
             return self.root
-        return f"{self.root}/{document}" + ("" if self.guest else f"?token={token(client)}")
+        return f"{self.root}/{document}?token={token(client)}"
 
     def prefix(self, document: str) -> bytes:
         return varbytes(document.encode()) if self.hocuspocus else b""
@@ -230,7 +229,6 @@ class Dialect:
 Y_WEBSOCKET = Dialect("collab", "/ws", hocuspocus=False)
 COLLAB_HOCUSPOCUS = Dialect("collab-hocuspocus", "/ws", hocuspocus=True)
 HOCUSPOCUS = Dialect("hocuspocus", "/", hocuspocus=True)
-GUEST = Dialect("collab", "/ws", hocuspocus=False, guest=True)
 
 
 @dataclass(slots=True)
