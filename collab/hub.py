@@ -11,11 +11,11 @@ import gc
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from collab import document, protocol, update
 from collab.awareness import STATE_LIMIT
@@ -41,6 +41,7 @@ SWEEP_TICKS = 10  # a quiet socket hears something every 10-20 s; clients give u
 RETRY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries of a failing commit; then the last
 WORTH_STORING = 4096  # bytes of tail for which a closing room writes a snapshot first
 
+SMALL = 32 << 10  # bytes that are checked in some 2 ms, and made into a snapshot in 5
 PIECE = 4 << 10  # bytes of a large update taken at a time, up to 2 ms of work
 TURN = 0.001  # seconds of work on rooms before whoever else has something to do gets to it
 
@@ -62,13 +63,16 @@ class Limits:
 class Hub:
     """Rooms by name over one log. ``run`` must be running for a room to open or commit."""
 
-    def __init__(self, log: Log, limits: Limits | None = None) -> None:
+    def __init__(
+        self, log: Log, limits: Limits | None = None, aside: Callable[..., Awaitable[Any]] = asyncio.to_thread
+    ) -> None:
         self.created: Callable[[str], None] = lambda document: None  # told when a first entry is durable
         self.stats = Stats()
         self.rooms: dict[str, Room] = {}
         self.limits = limits or Limits()
         self.closing = False
         self._log = log
+        self._aside = aside  # where what takes long is done; it is given pure functions
         self._tasks: asyncio.TaskGroup | None = None
         self._loading: dict[str, asyncio.Task[Room | CollabError]] = {}
         self._stirred: set[Room] = set()
@@ -120,7 +124,7 @@ class Hub:
     async def receive_large(self, room: Room, session: Session, frame: bytes) -> None:
         """Give a frame with a large update to its room piece by piece, so that others get their turn.
 
-        The update is checked whole, on a thread; then each piece goes through the same door as a
+        The update is checked whole, off the event loop; then each piece goes through the same door as a
         keystroke. A piece that comes before what it depends on waits for that, as always.
         """
         self.stats.frames += 1
@@ -131,12 +135,12 @@ class Hub:
                 if not isinstance(message, protocol.Update | protocol.SyncStep2):
                     room.take(session, message)
                 elif not session.writes:
-                    checked = await asyncio.to_thread(update.check, message.update, dict(room.clocks))
+                    checked = await self._away(len(frame), update.check, message.update, dict(room.clocks))
                     session.received += 1
                     room.deny(session, checked)
                 else:
                     origin = Origin.EDIT if isinstance(message, protocol.Update) else Origin.OFFLINE
-                    for part in await asyncio.to_thread(_checked_parts, message.update):
+                    for part in await self._away(len(frame), _checked_parts, message.update):
                         if session.closed:
                             return
                         if not room.receive_update(session, part, origin):
@@ -152,6 +156,13 @@ class Hub:
             self._failed(room)
         if room.failure is not None:
             self.end(room, room.failure)
+
+    async def _away(self, size: int, function: Callable[..., T], *arguments: Any) -> T:
+        """``function(*arguments)``, off the event loop: on a thread when it is over before anybody would
+        notice, else where it does not take the interpreter from all others."""
+        away = asyncio.to_thread if size <= SMALL else self._aside
+        result: T = await away(function, *arguments)
+        return result
 
     def _failed(self, room: Room) -> None:
         _log.exception("%s: the room failed and will be loaded anew", room.name)
@@ -394,7 +405,8 @@ class Hub:
         if seq == room.base_seq or room.failure is not None:
             return
         try:
-            data = await asyncio.to_thread(document.snapshot, updates, clocks, verbatim=room.verbatim)
+            snapshot = partial(document.snapshot, verbatim=room.verbatim)
+            data = await self._away(sum(map(len, updates)), snapshot, updates, clocks)
         except Exception:
             _log.exception("%s: no snapshot can be made at %d", room.name, seq)
             self._no_snapshot(room)

@@ -25,6 +25,7 @@ from web.headers import Guarded
 from web.passwords import Passwords
 from web.settings import Settings, secret_of
 from web.signin import SignIn
+from web.workshop import Workshop
 
 
 class Collab:
@@ -101,7 +102,7 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
     ExceptionGroup, when the database fails for good while it runs.
     """
     await migrate(settings.url)
-    database = await Database.open(settings.url)
+    database, workshop = await Database.open(settings.url), Workshop()
     try:
         limits = Limits(
             settings.idle_seconds,
@@ -110,7 +111,7 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             settings.document_bytes,
             settings.awareness_bytes,
         )
-        hub, access = Hub(UpdateLog(database), limits), Access(database)
+        hub, access = Hub(UpdateLog(database), limits, workshop.run), Access(database)
         secret, accounts_store = secret_of(settings), Accounts(database)
         authenticator = Authenticator(settings, secret, access, accounts_store)
         connections = Connections(authenticator, hub, settings)
@@ -132,4 +133,5 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             for task in work:
                 task.cancel()
     finally:
+        workshop.close()
         await database.close()
