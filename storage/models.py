@@ -1,9 +1,9 @@
 """The tables. Times are integer microseconds since the epoch, UTC; numbers of things are never reused.
 
-Every row of the log and every snapshot carries a CRC-32 over all its other fields, so that a flipped bit
-or an edited row is found before it is served: integers as little-endian int64 in column order, then the
-bytes; the sum is kept as a signed number of 32 bits, which both databases store in four bytes.
-``update_checksum`` and ``snapshot_checksum`` are that definition.
+Every row of the log, every segment and every snapshot carries a CRC-32 over all its other fields, so that a
+flipped bit or an edited row is found before it is served: integers as little-endian int64 in column order,
+then the bytes; the sum is kept as a signed number of 32 bits, which both databases store in four bytes.
+``update_checksum``, ``segment_checksum`` and ``snapshot_checksum`` are that definition.
 """
 
 from __future__ import annotations
@@ -66,6 +66,18 @@ updates = Table(
     Column("data", LargeBinary, nullable=False),
     Column("checksum", Integer, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# Cold rows of ``updates``, which they replace (storage.segments). The newest entry of a document is always in
+# ``updates``: its head and when it last changed are found there.
+segments = Table(
+    "segments",
+    metadata,
+    Column("document", ForeignKey("documents.key"), primary_key=True),
+    Column("first", Integer, nullable=False),
+    Column("last", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("checksum", Integer, nullable=False),
 )
 
 snapshots = Table(
@@ -145,6 +157,7 @@ sessions = Table(
 )
 
 _update_head = Struct("<6q").pack
+_segment_head = Struct("<3q").pack
 _snapshot_head = Struct("<4q").pack
 
 
@@ -152,6 +165,11 @@ def update_checksum(
     document: int, seq: int, actor: int, client: int, received: int, origin: int, data: bytes
 ) -> int:
     crc = crc32(data, crc32(_update_head(document, seq, actor, client, received, origin)))
+    return (crc ^ 0x80000000) - 0x80000000
+
+
+def segment_checksum(document: int, first: int, last: int, data: bytes) -> int:
+    crc = crc32(data, crc32(_segment_head(document, first, last)))
     return (crc ^ 0x80000000) - 0x80000000
 
 
