@@ -3,7 +3,7 @@
 Every row of the log, every segment and every snapshot carries a CRC-32 over all its other fields, so that a
 flipped bit or an edited row is found before it is served: integers as little-endian int64 in column order,
 then the bytes; the sum is kept as a signed number of 32 bits, which both databases store in four bytes.
-``update_checksum``, ``segment_checksum`` and ``snapshot_checksum`` are that definition.
+The functions at the end are that definition.
 """
 
 from __future__ import annotations
@@ -91,6 +91,33 @@ snapshots = Table(
     Column("checksum", Integer, nullable=False),
 )
 
+# Versions that somebody has given a name: an entry, after which it is. Kept until they are deleted by name.
+labels = Table(
+    "labels",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("document", ForeignKey("documents.key"), nullable=False),
+    Column("id", Text, nullable=False, unique=True),
+    Column("seq", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    UniqueConstraint("document", "name"),
+)
+
+# What was worked out of a document's log, to go on from: a cache. All rows may be deleted at any time.
+histories = Table(
+    "histories",
+    metadata,
+    Column("document", ForeignKey("documents.key"), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("format", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("checksum", Integer, nullable=False),
+)
+
 # Who may do what, apart from what a token says. A person is the id of an actor: it need not have written
 # anything, and may have no account here.
 members = Table(
@@ -159,6 +186,7 @@ sessions = Table(
 _update_head = Struct("<6q").pack
 _segment_head = Struct("<3q").pack
 _snapshot_head = Struct("<4q").pack
+_history_head = Struct("<4q").pack
 
 
 def update_checksum(
@@ -175,6 +203,11 @@ def segment_checksum(document: int, first: int, last: int, data: bytes) -> int:
 
 def snapshot_checksum(document: int, epoch: int, seq: int, made_at: int, data: bytes) -> int:
     crc = crc32(data, crc32(_snapshot_head(document, epoch, seq, made_at)))
+    return (crc ^ 0x80000000) - 0x80000000
+
+
+def history_checksum(document: int, epoch: int, seq: int, format: int, data: bytes) -> int:
+    crc = crc32(data, crc32(_history_head(document, epoch, seq, format)))
     return (crc ^ 0x80000000) - 0x80000000
 
 

@@ -1,4 +1,4 @@
-"""What history needs: cold log in segments."""
+"""What history needs: cold log in segments, labels, a cache."""
 
 import sqlalchemy as sa
 
@@ -18,4 +18,30 @@ def upgrade() -> None:
         sa.Column("checksum", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("document", "last", name="pk_segments"),
         sa.ForeignKeyConstraint(["document"], ["documents.key"], name="fk_segments_document"),
+    )
+    op.create_table(
+        "labels",
+        sa.Column("key", sa.Integer, nullable=False),
+        sa.Column("document", sa.Integer, nullable=False),
+        sa.Column("id", sa.Text, nullable=False),
+        sa.Column("seq", sa.Integer, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("note", sa.Text, nullable=False),
+        sa.Column("made_by", sa.Text, nullable=False),
+        sa.Column("made_at", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_labels"),
+        sa.UniqueConstraint("document", "name", name="uq_labels_document"),
+        sa.ForeignKeyConstraint(["document"], ["documents.key"], name="fk_labels_document"),
+        sa.UniqueConstraint("id", name="uq_labels_id"),
+    )
+    op.create_table(
+        "histories",
+        sa.Column("document", sa.Integer, nullable=False),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("seq", sa.Integer, nullable=False),
+        sa.Column("format", sa.Integer, nullable=False),
+        sa.Column("data", sa.LargeBinary, nullable=False),
+        sa.Column("checksum", sa.Integer, nullable=False),
+        sa.PrimaryKeyConstraint("document", name="pk_histories"),
+        sa.ForeignKeyConstraint(["document"], ["documents.key"], name="fk_histories_document"),
     )
