@@ -183,6 +183,20 @@ sessions = Table(
     sqlite_with_rowid=False,
 )
 
+# Answers to requests that came with a key, to give them again (web.idempotency). One without a status is to
+# come, or never will: the process ended while it was at it.
+answers = Table(
+    "answers",
+    metadata,
+    Column("actor", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("made_at", BigInteger, nullable=False, index=True),
+    Column("status", SmallInteger),
+    Column("headers", Text),
+    Column("body", LargeBinary),
+)
+
 _update_head = Struct("<6q").pack
 _segment_head = Struct("<3q").pack
 _snapshot_head = Struct("<4q").pack

@@ -1,4 +1,4 @@
-"""What history needs: cold log in segments, labels, a cache."""
+"""What history needs: cold log in segments, labels, a cache, answers."""
 
 import sqlalchemy as sa
 
@@ -45,3 +45,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("document", name="pk_histories"),
         sa.ForeignKeyConstraint(["document"], ["documents.key"], name="fk_histories_document"),
     )
+    op.create_table(
+        "answers",
+        sa.Column("actor", sa.Text, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("digest", sa.LargeBinary, nullable=False),
+        sa.Column("made_at", sa.BigInteger, nullable=False),
+        sa.Column("status", sa.SmallInteger),
+        sa.Column("headers", sa.Text),
+        sa.Column("body", sa.LargeBinary),
+        sa.PrimaryKeyConstraint("actor", "key", name="pk_answers"),
+    )
+    op.create_index("ix_answers_made_at", "answers", ["made_at"])
