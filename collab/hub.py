@@ -39,6 +39,7 @@ PRESENCE_SLOWEST = 0.25
 TICK = 1.0  # seconds between looks at idle rooms
 SWEEP_TICKS = 10  # a quiet socket hears something every 10-20 s; clients give up after 30
 RETRY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries of a failing commit; then the last
+SEAL_EVERY = 1024  # entries of a room after which the log is asked to pack what is cold of it
 WORTH_STORING = 4096  # bytes of tail for which a closing room writes a snapshot first
 
 SMALL = 32 << 10  # bytes that are checked in some 2 ms, and made into a snapshot in 5
@@ -81,7 +82,7 @@ class Hub:
         self._landed = asyncio.Event()
         self._settling: list[tuple[Room, int, asyncio.Future[None]]] = []
         self._moved: set[Room] = set()
-        self._compacting: dict[Room, None] = {}  # in the order of asking
+        self._compacting: dict[Room, bool] = {}  # in the order of asking; whether a snapshot is wanted
         self._compact_work = asyncio.Event()
         self._weight = 0
 
@@ -326,8 +327,8 @@ class Hub:
                 except Exception:
                     self._failed(room)
                     continue
-                if room.wants_snapshot:
-                    self._ask_snapshot(room)
+                if room.wants_snapshot or room.durable - room.sealed >= SEAL_EVERY:
+                    self._ask_to_compact(room, room.wants_snapshot)
         self.stats.fanout_seconds.observe(time.monotonic() - done)
         if self._settling:
             self._settle()
@@ -384,10 +385,10 @@ class Hub:
         self._moved.discard(room)
         room.flush_presence()
 
-    # --- snapshots
+    # --- snapshots and segments
 
-    def _ask_snapshot(self, room: Room) -> None:
-        self._compacting[room] = None
+    def _ask_to_compact(self, room: Room, snapshot: bool) -> None:
+        self._compacting[room] = snapshot or self._compacting.get(room, False)
         self._compact_work.set()
 
     async def _compact_forever(self) -> None:
@@ -395,9 +396,19 @@ class Hub:
             await self._compact_work.wait()
             self._compact_work.clear()
             while self._compacting:
-                room = next(iter(self._compacting))
-                await self._compact(room)
+                room, snapshot = next(iter(self._compacting.items()))
+                if snapshot:
+                    await self._compact(room)
+                await self._seal(room)
                 del self._compacting[room]
+
+    async def _seal(self, room: Room) -> None:
+        """Let the log pack what is cold of it. What goes wrong is tried again after as many entries more."""
+        room.sealed = room.durable
+        try:
+            await self._log.seal(room.name)
+        except (StorageUnavailable, CorruptLog) as error:
+            _log.error("%s: the log is not packed: %s", room.name, error)
 
     async def _compact(self, room: Room) -> None:
         """Store the state of ``room`` as of its durable seq, made from the log and proven."""
@@ -450,7 +461,10 @@ class Hub:
                 continue
             if not pressing and room.tail_bytes >= WORTH_STORING and room.snapshot_at == 0:
                 room.snapshot_at = room.tail_bytes + 1  # tried once; if it fails the room goes without
-                self._ask_snapshot(room)
+                self._ask_to_compact(room, snapshot=True)
+                continue
+            if not pressing and room.durable - room.sealed >= SEAL_EVERY:
+                self._ask_to_compact(room, snapshot=False)
                 continue
             del self.rooms[room.name]
             self._weight -= room.weight

@@ -90,6 +90,12 @@ class Log(Protocol):
     async def snapshot(self, document: str, epoch: int, seq: int, data: bytes) -> None:
         """Store the full state as of ``seq``, then drop older snapshots. Idempotent. The log stays."""
 
+    async def seal(self, document: str) -> None:
+        """Pack what is cold of the log; everything reads as before. Idempotent.
+
+        Raises CorruptLog, StorageUnavailable.
+        """
+
 
 class DocumentGone(Exception):
     """Some batches were refused because their documents were deleted or reset; the others are durable."""

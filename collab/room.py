@@ -96,6 +96,7 @@ class Room:
         self.committing: Sequence[Entry] = ()
         self.uncommitted_bytes = 0
         self.document_bytes = document_bytes
+        self.sealed = 0  # what was durable when the log was last asked to pack what is cold of it
         self.snapshot_at = 0  # bytes of tail before which no snapshot is tried again
         self._stirred, self._present, self._stats, self._now, self._wall = stirred, present, stats, now, wall
         self._doc = self._build()

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Select, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from collab.errors import DocumentDeleted, DocumentExists, DocumentNotFound, InvalidName, InvalidRequest
 from collab.rights import Role
 from storage.database import Database
-from storage.models import documents, links, members, openings, storable, updates
+from storage.models import documents, histories, links, members, openings, storable, updates
 
 MAX_LIMIT = 1000
 _KEYS = select(documents.c.key, documents.c.deleted_at)
@@ -98,6 +98,7 @@ class Documents:
         def work(connection: Connection) -> None:
             key = living_key(connection, name)
             connection.execute(update(documents).where(documents.c.key == key).values(deleted_at=now))
+            connection.execute(delete(histories).where(histories.c.document == key))  # made again if need be
 
         await self._database.write(work)
 
@@ -189,6 +190,14 @@ def living_key(connection: Connection, name: str) -> int:
     """The key of a document. Raises DocumentNotFound, DocumentDeleted."""
     key: int = _living(connection, name, _KEYS).key
     return key
+
+
+def head_of(connection: Connection, key: int) -> int:
+    """The seq of a document's last entry; 0 when there is none."""
+    head: int = connection.execute(
+        select(func.coalesce(func.max(updates.c.seq), 0)).where(updates.c.document == key)
+    ).scalar_one()
+    return head
 
 
 def _shared_with(person: str) -> Any:

@@ -6,30 +6,45 @@ go past SQLAlchemy's compiler, which costs more than the insert itself; everythi
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import struct
 import time
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from collab.errors import CorruptLog, DocumentDeleted, InvalidName
 from collab.log import Actor, Batch, DocumentGone, Entry, Loaded, Log, Origin
 from storage.database import Database, FatalStorageError, fetch
 from storage.documents import insert_document
-from storage.models import actors, snapshot_checksum, snapshots, storable, update_checksum
+from storage.models import (
+    actors,
+    segment_checksum,
+    segments,
+    snapshot_checksum,
+    snapshots,
+    storable,
+    update_checksum,
+    updates,
+)
+from storage.segments import Row, pack, unpack
 
 PAGE = 512  # rows a query: the event loop turns between two pages
 NAMES = 10_000  # names a query; both databases take about 32,000 parameters
 KNOWN = 50_000  # actors, documents; then forgotten all at once: looking one up again costs 10 µs
+HOT = 512  # newest entries that stay rows: what opening a document reads is mostly among them
+SEGMENT = 1024  # entries of a segment: unpacked in 2 ms
+SEGMENT_BYTES = 1 << 20  # of their updates; a segment may have fewer entries then
 ROWS = 32  # of one document, inserted by one statement on SQLite: half the cost of as many statements
 
 _FIND = """
 SELECT d.name, d.key, d.epoch, d.deleted_at,
-       coalesce((SELECT max(u.seq) FROM updates u WHERE u.document = d.key), 0)
+       coalesce((SELECT max(u.seq) FROM updates u WHERE u.document = d.key), 0),
+       coalesce((SELECT max(s.last) FROM segments s WHERE s.document = d.key), 0)
 FROM documents d WHERE d.name IN ({})"""
 _INSERT = """
 INSERT INTO updates (document, seq, actor, client, received, origin, data, checksum)
@@ -38,6 +53,11 @@ _INSERT_ROWS = _INSERT + ", (?, ?, ?, ?, ?, ?, ?, ?)" * (ROWS - 1)
 _TAIL = """
 SELECT document, seq, actor, client, received, origin, data, checksum
 FROM updates WHERE document = ? AND seq > ? ORDER BY seq LIMIT ?"""
+_LENGTHS = "SELECT seq, length(data) FROM updates WHERE document = ? AND seq > ? ORDER BY seq LIMIT ?"
+_STALE = "SELECT min(seq) FROM updates WHERE document = ? AND seq <= ?"
+_COLD = """
+SELECT document, first, last, data, checksum FROM segments
+WHERE document = ? AND last > ? ORDER BY last LIMIT 1"""
 _SNAPSHOTS = """
 SELECT document, epoch, seq, made_at, data, checksum FROM snapshots WHERE document = ? ORDER BY seq DESC"""
 _ACTORS = "SELECT key, id, kind, name FROM actors WHERE key IN ({})"
@@ -51,17 +71,7 @@ class _Found(NamedTuple):
     epoch: int
     deleted_at: int | None
     head: int
-
-
-class _Row(NamedTuple):
-    """A checked row of ``updates``."""
-
-    seq: int
-    actor: int
-    client: int
-    received: int
-    origin: int
-    data: bytes
+    sealed: int  # the last entry of its segments
 
 
 _NewRow = tuple[int, int, int, int, int, int, bytes, int]
@@ -92,7 +102,7 @@ class UpdateLog(Log):
             if found is None:
                 return Loaded(epoch=1, base_seq=0, base=b"", tail=())
             base_seq, base = _latest_snapshot(connection, document, found)
-            tail = [row.data for row in _rows(connection, document, found.key, after=base_seq)]
+            tail = [row.data for row in _rows(connection, document, found, after=base_seq)]
             return Loaded(found.epoch, base_seq, base, tail)
 
         return await self._database.read(work)
@@ -119,13 +129,13 @@ class UpdateLog(Log):
                 if state is None and epoch == 1:
                     first = entries[0]
                     key = insert_document(connection, document, "", first.received, first.actor.id)
-                    state = _Found(key, 1, None, 0)
+                    state = _Found(key, 1, None, 0, 0)
                 if state is None or state.epoch != epoch or state.deleted_at is not None:
                     gone.append(document)
                     continue
-                key, _, _, head = state
+                key, head = state.key, state.head
                 if (stored := head - entries[0].seq + 1) > 0:
-                    _compare(connection, document, key, entries[:stored])
+                    _compare(connection, document, state, entries[:stored])
                     entries = entries[stored:]
                 for seq, actor, client, received, origin, data in entries:
                     if seq != head + 1:
@@ -136,7 +146,7 @@ class UpdateLog(Log):
                     checksum = update_checksum(key, seq, by, client, received, origin, data)
                     rows.append((key, seq, by, client, received, int(origin), data, checksum))
                     head = seq
-                states[document] = _Found(key, epoch, None, head)
+                states[document] = state._replace(head=head)
             _insert(connection, rows)
             return self._database.revision, gone, met
 
@@ -184,6 +194,17 @@ class UpdateLog(Log):
 
         await self._database.write(work)
 
+    async def seal(self, document: str) -> None:
+        """Pack what is cold of the log, all but the newest ``HOT`` entries, into segments, each in a
+        transaction of its own that takes its rows away. What is read stays the same. Idempotent.
+
+        Raises CorruptLog (then the rows stay), StorageUnavailable.
+        """
+        while (found := await self._database.read(partial(_cold, document=document))) is not None:
+            key, rows = found
+            data = await asyncio.to_thread(pack, rows)
+            await self._database.write(partial(_seal, document=document, key=key, rows=rows, data=data))
+
     async def entries(self, document: str, after: int, limit: int) -> list[Entry]:
         """Up to ``limit`` entries with a seq greater than ``after``, in order, with their actors.
         Of a document that nobody has made, none.
@@ -195,7 +216,7 @@ class UpdateLog(Log):
             found = _find_living(connection, document)
             if found is None:
                 return []
-            rows = list(_rows(connection, document, found.key, after, limit))
+            rows = list(_rows(connection, document, found, after, limit))
             people = _actors_of(connection, {row.actor for row in rows})
             try:
                 return [Entry(row[0], people[row[1]], row[2], row[3], Origin(row[4]), row[5]) for row in rows]
@@ -216,7 +237,10 @@ class UpdateLog(Log):
             if found is None:
                 return
             seen: set[int] = set()
-            for row in _rows(connection, document, found.key, after=0):
+            ((stale,),) = _run(connection, _STALE, (found.key, found.sealed))
+            if stale is not None:
+                raise CorruptLog(f"entry {stale} of {document!r} is there twice, as a row and in a segment")
+            for row in _rows(connection, document, found, after=0):
                 seen.add(row.actor)
                 if row.origin not in Origin.__members__.values():
                     raise CorruptLog(f"entry {row.seq} of {document!r} has an unknown origin {row.origin}")
@@ -237,8 +261,9 @@ def _find(connection: Connection, names: set[str]) -> dict[str, _Found]:
     ordered = list(names)
     for start in range(0, len(ordered), NAMES):
         some = ordered[start : start + NAMES]
-        for name, *state in _run(connection, _FIND.format(_marks(len(some))), tuple(some)):
-            found[name] = _Found(*state)
+        rows = _run(connection, _FIND.format(_marks(len(some))), tuple(some))
+        for name, key, epoch, deleted_at, last, sealed in rows:
+            found[name] = _Found(key, epoch, deleted_at, max(last, sealed), sealed)
     return found
 
 
@@ -250,10 +275,16 @@ def _find_living(connection: Connection, document: str) -> _Found | None:
 
 
 def _rows(
-    connection: Connection, document: str, key: int, after: int, limit: int | None = None
-) -> Iterator[_Row]:
-    """The checked rows after ``after``, page by page."""
-    expected = after + 1
+    connection: Connection, document: str, found: _Found, after: int, limit: int | None = None
+) -> Iterator[Row]:
+    """The checked entries after ``after``: segment by segment, then page by page."""
+    while after < found.sealed and (limit is None or limit > 0):
+        rows = _unsealed(connection, document, found.key, after)[:limit]
+        yield from rows
+        after = rows[-1].seq
+        if limit is not None:
+            limit -= len(rows)
+    key, expected = found.key, after + 1
     while limit is None or limit > 0:
         size = PAGE if limit is None else min(PAGE, limit)
         page = list(_run(connection, _TAIL, (key, expected - 1, size)))
@@ -266,12 +297,46 @@ def _rows(
                 sound = False
             if not sound:
                 raise CorruptLog(f"entry {seq} of {document!r} does not match its checksum")
-            yield _Row(seq, actor, client, received, origin, data)
+            yield Row(seq, actor, client, received, origin, data)
             expected += 1
         if len(page) < size:
             return
         if limit is not None:
             limit -= size
+
+
+def _unsealed(connection: Connection, document: str, key: int, after: int) -> list[Row]:
+    """The entries of the segment that holds the one after ``after``, from that one on."""
+    ((of, first, last, data, checksum),) = _run(connection, _COLD, (key, after))
+    try:
+        if segment_checksum(of, first, last, data) != checksum:
+            raise CorruptLog("they do not match their checksum")
+        if first > after + 1:
+            raise CorruptLog(f"entry {after + 1} is missing before them")
+        rows = unpack(data, first)
+        if rows[-1].seq != last:
+            raise CorruptLog(f"they end at {rows[-1].seq}")
+    except (struct.error, TypeError, CorruptLog) as error:  # SQLite lets a column hold anything
+        raise CorruptLog(f"entries {first} to {last} of {document!r} are damaged: {error}") from None
+    return rows[after + 1 - first :]
+
+
+def _cold(connection: Connection, document: str) -> tuple[int, list[Row]] | None:
+    """The entries of the next segment, and the document's key; None when there is no whole one."""
+    found = _find(connection, {document}).get(document)
+    if found is None:
+        return None
+    most = min(SEGMENT, found.head - HOT - found.sealed)
+    size = count = 0
+    # How long they are first: a thousand large ones are not read for the sake of the first few.
+    for _, length in _run(connection, _LENGTHS, (found.key, found.sealed, max(most, 0))):
+        size += length
+        count += 1
+        if size >= SEGMENT_BYTES:
+            break
+    if count < SEGMENT and size < SEGMENT_BYTES:
+        return None
+    return found.key, list(_rows(connection, document, found, found.sealed, count))
 
 
 def _latest_snapshot(connection: Connection, document: str, found: _Found) -> tuple[int, bytes]:
@@ -306,9 +371,9 @@ def _actors_of(connection: Connection, keys: set[int]) -> dict[int, Actor]:
 # --- writing -----------------------------------------------------------------------------------------
 
 
-def _compare(connection: Connection, document: str, key: int, entries: Sequence[Entry]) -> None:
+def _compare(connection: Connection, document: str, found: _Found, entries: Sequence[Entry]) -> None:
     """The outcome of an earlier append was not known; it must have stored these very entries."""
-    stored = list(_rows(connection, document, key, entries[0].seq - 1, len(entries)))
+    stored = list(_rows(connection, document, found, entries[0].seq - 1, len(entries)))
     people = _actors_of(connection, {row.actor for row in stored})
     for entry, row in zip(entries, stored, strict=True):
         if (entry.seq, entry.actor.id, *entry[2:]) != (row.seq, people[row.actor].id, *row[2:]):
@@ -316,6 +381,19 @@ def _compare(connection: Connection, document: str, key: int, entries: Sequence[
                 f"entry {entry.seq} of {document!r} is stored already, and is another one: "
                 "somebody else writes this log"
             )
+
+
+def _seal(connection: Connection, document: str, key: int, rows: Sequence[Row], data: bytes) -> None:
+    first, last = rows[0].seq, rows[-1].seq
+    if _find(connection, {document})[document].sealed != first - 1:
+        return  # somebody else has done it
+    mine = (updates.c.document == key) & updates.c.seq.between(first, last)
+    if (there := connection.execute(delete(updates).where(mine)).rowcount) != len(rows):
+        raise CorruptLog(f"of entries {first} to {last} of {document!r} only {there} are there any more")
+    checksum = segment_checksum(key, first, last, data)
+    connection.execute(
+        insert(segments).values(document=key, first=first, last=last, data=data, checksum=checksum)
+    )
 
 
 def _insert(connection: Connection, rows: list[_NewRow]) -> None:

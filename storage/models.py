@@ -1,9 +1,9 @@
 """The tables. Times are integer microseconds since the epoch, UTC; numbers of things are never reused.
 
-Every row of the log and every snapshot carries a CRC-32 over all its other fields, so that a flipped bit
-or an edited row is found before it is served: integers as little-endian int64 in column order, then the
-bytes; the sum is kept as a signed number of 32 bits, which both databases store in four bytes.
-``update_checksum`` and ``snapshot_checksum`` are that definition.
+Every row of the log, every segment and every snapshot carries a CRC-32 over all its other fields, so that a
+flipped bit or an edited row is found before it is served: integers as little-endian int64 in column order,
+then the bytes; the sum is kept as a signed number of 32 bits, which both databases store in four bytes.
+The functions at the end are that definition.
 """
 
 from __future__ import annotations
@@ -68,6 +68,18 @@ updates = Table(
     sqlite_with_rowid=False,
 )
 
+# Cold rows of ``updates``, which they replace (storage.segments). The newest entry of a document is always in
+# ``updates``: its head and when it last changed are found there.
+segments = Table(
+    "segments",
+    metadata,
+    Column("document", ForeignKey("documents.key"), primary_key=True),
+    Column("first", Integer, nullable=False),
+    Column("last", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("checksum", Integer, nullable=False),
+)
+
 snapshots = Table(
     "snapshots",
     metadata,
@@ -75,6 +87,33 @@ snapshots = Table(
     Column("epoch", Integer, nullable=False),
     Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("made_at", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("checksum", Integer, nullable=False),
+)
+
+# Versions that somebody has given a name: an entry, after which it is. Kept until they are deleted by name.
+labels = Table(
+    "labels",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("document", ForeignKey("documents.key"), nullable=False),
+    Column("id", Text, nullable=False, unique=True),
+    Column("seq", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    UniqueConstraint("document", "name"),
+)
+
+# What was worked out of a document's log, to go on from: a cache. All rows may be deleted at any time.
+histories = Table(
+    "histories",
+    metadata,
+    Column("document", ForeignKey("documents.key"), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("format", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False),
     Column("checksum", Integer, nullable=False),
 )
@@ -144,8 +183,24 @@ sessions = Table(
     sqlite_with_rowid=False,
 )
 
+# Answers to requests that came with a key, to give them again (web.idempotency). One without a status is to
+# come, or never will: the process ended while it was at it.
+answers = Table(
+    "answers",
+    metadata,
+    Column("actor", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("made_at", BigInteger, nullable=False, index=True),
+    Column("status", SmallInteger),
+    Column("headers", Text),
+    Column("body", LargeBinary),
+)
+
 _update_head = Struct("<6q").pack
+_segment_head = Struct("<3q").pack
 _snapshot_head = Struct("<4q").pack
+_history_head = Struct("<4q").pack
 
 
 def update_checksum(
@@ -155,8 +210,18 @@ def update_checksum(
     return (crc ^ 0x80000000) - 0x80000000
 
 
+def segment_checksum(document: int, first: int, last: int, data: bytes) -> int:
+    crc = crc32(data, crc32(_segment_head(document, first, last)))
+    return (crc ^ 0x80000000) - 0x80000000
+
+
 def snapshot_checksum(document: int, epoch: int, seq: int, made_at: int, data: bytes) -> int:
     crc = crc32(data, crc32(_snapshot_head(document, epoch, seq, made_at)))
+    return (crc ^ 0x80000000) - 0x80000000
+
+
+def history_checksum(document: int, epoch: int, seq: int, format: int, data: bytes) -> int:
+    crc = crc32(data, crc32(_history_head(document, epoch, seq, format)))
     return (crc ^ 0x80000000) - 0x80000000
 
 

@@ -36,6 +36,8 @@ from serverprocess import free_port
 from websockets.exceptions import WebSocketException
 from yclient import Client
 
+import collab.hub
+import storage.log
 from collab import document, protocol
 from storage.database import Database
 from storage.log import UpdateLog
@@ -158,6 +160,7 @@ class Crash:
         self.deleted: dict[str, set[str]] = {}  # tokens whose deletion was acknowledged
         self.texts: dict[str, str] = {}
         self.acknowledged = 0
+        self.sealed = 0  # entries that are in segments now
         self.children: set[int] = set()
 
     # --- processes
@@ -206,7 +209,13 @@ class Crash:
         ]
         if self.database_url:
             arguments.append(f"--database-url={self.database_url}")
-        return self.fork(lambda: cli.main(arguments))
+
+        def work() -> object:
+            # So few that cold entries are packed into segments all the time.
+            collab.hub.SEAL_EVERY, storage.log.SEGMENT, storage.log.HOT = 16, 32, 8
+            return cli.main(arguments)
+
+        return self.fork(work)
 
     def started(self) -> int:
         """A server that answers; sometimes the first is killed while it starts."""
@@ -333,20 +342,24 @@ class Crash:
 
         if self.ended(self.fork(work)):
             raise Loss(f"the log does not verify; see {self.log}")
-        texts: dict[str, str] = json.loads(found.read_text())
+        texts: dict[str, str]
+        texts, self.sealed = json.loads(found.read_text())
         return texts
 
 
-async def replay(url: str, names: list[str]) -> dict[str, str]:
+async def replay(url: str, names: list[str]) -> tuple[dict[str, str], int]:
+    """The texts, and how many entries are in segments."""
     database = await Database.open(url)
     log = UpdateLog(database)
     texts: dict[str, str] = {}
+    packed = "SELECT coalesce(sum(last - first + 1), 0) FROM segments"
+    sealed = await database.read(lambda connection: connection.exec_driver_sql(packed).scalar_one())
     for name in names:
         await log.verify(name)
         entries = await log.entries(name, 0, 1 << 30)
         texts[name] = document.text(document.build(entry.data for entry in entries))
     await database.close()
-    return texts
+    return texts, int(sealed)
 
 
 def main() -> int:
@@ -377,7 +390,7 @@ def main() -> int:
             os.kill(pid, signal.SIGKILL)
     print(
         f"{crash.round} rounds, {crash.kills} kills, {crash.survivals} survived by the writers, "
-        f"{crash.acknowledged} edits acknowledged, {'LOSS' if lost else '0 lost'}, "
+        f"{crash.acknowledged} edits acknowledged, {'LOSS' if lost else '0 lost'}, {crash.sealed} packed, "
         f"{(time.monotonic() - started) / max(crash.round, 1):.2f} s a round"
     )
     return int(bool(lost))

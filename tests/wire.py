@@ -68,6 +68,7 @@ class MemoryLog:
         self.deleted: set[str] = set()
         self.appends = 0
         self.loads = 0
+        self.seals: list[tuple[str, int]] = []
 
     def stored(self, document: str) -> Loaded:
         seq, base = self.snapshots.get(document, (0, b""))
@@ -100,6 +101,9 @@ class MemoryLog:
     async def snapshot(self, document: str, epoch: int, seq: int, data: bytes) -> None:
         assert seq <= len(self.entries[document])
         self.snapshots[document] = (seq, data)
+
+    async def seal(self, document: str) -> None:
+        self.seals.append((document, len(self.entries[document])))
 
 
 class Bench:

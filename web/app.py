@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from collab.hub import Hub, Limits
 from storage.access import Access
 from storage.accounts import Accounts
+from storage.answers import Answers
 from storage.database import Database
 from storage.documents import Documents
 from storage.log import UpdateLog
@@ -55,7 +56,7 @@ class Collab:
 def create_http(
     settings: Settings,
     hub: Hub,
-    documents_store: Documents,
+    database: Database,
     access: Access,
     authenticator: Authenticator,
     connections: Connections,
@@ -71,7 +72,8 @@ def create_http(
         openapi_url="/api/openapi.json",
     )
     app.state.hub = hub
-    app.state.documents = documents_store
+    app.state.documents = Documents(database)
+    app.state.answers = Answers(database)
     app.state.settings = settings
     app.state.access = access
     app.state.authenticator = authenticator
@@ -124,7 +126,7 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             hub.stats.limited,
             connections.dismiss,
         )
-        http = create_http(settings, hub, Documents(database), access, authenticator, connections, sign_in)
+        http = create_http(settings, hub, database, access, authenticator, connections, sign_in)
         async with asyncio.TaskGroup() as tasks:
             ready = asyncio.Event()
             work = [tasks.create_task(hub.run(ready)), tasks.create_task(connections.run())]

@@ -27,9 +27,11 @@ from storage.documents import Document as Stored
 from storage.documents import Documents
 from web.auth import Anyone, Authenticator, Editor, Owner, Reader, authenticator_of
 from web.connections import Live
+from web.idempotency import ERRORS as KEY_ERRORS
+from web.idempotency import Idempotent
 from web.problem import responses
 
-router = APIRouter(prefix="/api/documents", tags=["documents"])
+router = APIRouter(prefix="/api/documents", tags=["documents"], route_class=Idempotent)
 
 TITLE_LIMIT = 500  # characters
 MISSING = responses(
@@ -125,7 +127,9 @@ async def list_documents(
 
 
 @router.post(
-    "", status_code=201, responses=responses(InvalidName, DocumentExists, Forbidden, StorageUnavailable)
+    "",
+    status_code=201,
+    responses=responses(InvalidName, DocumentExists, Forbidden, StorageUnavailable, *KEY_ERRORS),
 )
 async def create_document(
     new: NewDocument, identity: Anyone, gate: Gate, documents: Store, live: Live, response: Response

@@ -216,6 +216,55 @@ def test_an_idle_room_closes_after_its_grace_time_with_a_snapshot(monkeypatch: p
     on_a_slow_log(scenario)
 
 
+def test_the_log_is_asked_to_pack_what_is_cold_after_many_entries_and_when_a_room_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub_module, "TICK", 0.005)
+    monkeypatch.setattr(hub_module, "SEAL_EVERY", 10)
+
+    async def scenario(log: SlowLog) -> None:
+        async with running(log, idle_seconds=0.02) as hub:
+            session, _ = someone()
+            typist = Typist(1)
+            async with hub.join("d", session) as room:
+                for number in range(1, 26):
+                    hub.receive(room, session, protocol.encode_update(typist.type(0, "x")))
+                    await until(lambda: room.durable == number)  # noqa: B023 - awaited in its turn
+                await until(lambda: len(log.seals) == 2)
+            await until(lambda: "d" not in hub.rooms)
+            assert log.seals == [("d", 10), ("d", 20)]
+            await hub.open("d")
+            await until(lambda: "d" not in hub.rooms)
+            assert log.seals == [("d", 10), ("d", 20), ("d", 25)]
+
+    on_a_slow_log(scenario)
+
+
+def test_a_log_that_cannot_be_packed_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "SEAL_EVERY", 2)
+
+    async def scenario(log: SlowLog) -> None:
+        tries = 0
+
+        async def seal(_: str) -> None:
+            nonlocal tries
+            tries += 1
+            raise CorruptLog("entry 1 does not match its checksum")
+
+        log.seal = seal  # type: ignore[method-assign]
+        async with running(log) as hub:
+            session, _ = someone()
+            typist = Typist(1)
+            async with hub.join("d", session) as room:
+                for number in range(1, 5):
+                    hub.receive(room, session, protocol.encode_update(typist.type(0, "x")))
+                    await until(lambda: room.durable == number)  # noqa: B023 - awaited in its turn
+                await until(lambda: tries == 2)
+                assert await hub.text("d") == (4, "xxxx")
+
+    on_a_slow_log(scenario)
+
+
 def test_beyond_the_memory_ceiling_the_longest_idle_rooms_go_first_then_joins_are_refused() -> None:
     async def scenario(log: SlowLog) -> None:
         async with running(log, memory_bytes=60_000) as hub:  # three empty rooms

@@ -16,6 +16,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ import storage
 from storage.database import Database
 from storage.log import UpdateLog
 from storage.migrations import migrate
-from storage.models import snapshot_checksum
+from storage.models import segment_checksum, snapshot_checksum
+from storage.segments import unpack
 
 HERE = Path(__file__).parent
 UPDATES = HERE / "updates.bin.gz"
@@ -33,6 +35,7 @@ SEED = int(os.environ.get("COLLAB_POWERCUT_SEED", "0")) or random.randrange(1, 1
 SECTOR = 512
 MODES = ("all", "none", "half", "torn")
 
+unpacked = lru_cache(4096)(unpack)  # the same ones in state after state
 plan = runpy.run_path(str(HERE / "plan.py"))
 
 
@@ -176,6 +179,7 @@ class Judge:
     def __init__(self, commits):
         self.entries = {name: [] for name in plan["DOCUMENTS"]}
         self.heads = [{}]
+        self.sealed = 0  # the most entries that were seen in segments
         for group in itertools.islice(plan["commits"](plan["read_updates"](UPDATES)), commits):
             for batch in group:
                 self.entries[batch.document] += [
@@ -196,7 +200,16 @@ class Judge:
             if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'updates'").fetchall():
                 assert acknowledged is None
                 return 0
-            stored = {name: [] for (name,) in connection.execute("SELECT name FROM documents")}
+            names = dict(connection.execute("SELECT key, name FROM documents").fetchall())
+            actors = dict(connection.execute("SELECT key, id FROM actors").fetchall())
+            stored = {name: [] for name in names.values()}
+            for *segment, checksum in connection.execute(
+                "SELECT document, first, last, data, checksum FROM segments ORDER BY document, last"
+            ):
+                assert segment_checksum(*segment) == checksum
+                for row in unpacked(segment[3], segment[1]):
+                    stored[names[segment[0]]].append((row.seq, actors[row.actor], *row[2:]))
+            self.sealed = max(self.sealed, sum(map(len, stored.values())))
             for name, *entry in connection.execute(
                 "SELECT d.name, seq, a.id, client, received, origin, data FROM updates u"
                 " JOIN documents d ON d.key = u.document JOIN actors a ON a.key = u.actor ORDER BY d.key, seq"
@@ -253,6 +266,7 @@ def test_no_power_cut_loses_an_acknowledged_commit(record, tmp_path, checkpoint_
         except Exception as error:
             raise AssertionError(f"{where}: {error}") from error
         reached.add(commits)
+    assert judge.sealed > 1000, "next to nothing was packed"
     assert len(reached) > min(STATES // 2, 500) / 3, "the moments were not spread over the commits"
 
 
@@ -296,5 +310,6 @@ def test_a_disk_that_fails_at_the_nth_call_loses_nothing_acknowledged(record, tm
             disk.rebuild(tmp_path / "disk", mode, rng)
             judge.look(tmp_path / "disk", disk.acknowledged)
         ends.append(said)
+    assert judge.sealed > 0
     assert len(ends) == 40
     assert ends.count(expected) > 10

@@ -12,12 +12,16 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from plan import commits, read_updates, snapshot_after
+from plan import commits, read_updates, seal_after, snapshot_after
 
+import storage.log
 from collab.errors import CollabError
 from storage.database import Database, FatalStorageError
 from storage.log import UpdateLog
 from storage.migrations import migrate
+
+# Small, so that segments are made all the time.
+storage.log.HOT, storage.log.SEGMENT = 8, 16
 
 recorder = ctypes.CDLL(None)
 recorder.recorder_mark.argtypes = [ctypes.c_int64]
@@ -48,6 +52,8 @@ async def write(directory, updates, checkpoint_pages, number, failure):
             recorder.recorder_mark(done)
             if snapshot := snapshot_after(done, group):
                 await log.snapshot(*snapshot)
+            if document := seal_after(done, group):
+                await log.seal(document)
         except CollabError as error:
             said = type(error).__name__
             if isinstance(error, FatalStorageError):

@@ -1,10 +1,14 @@
 import asyncio
 import logging
+import random
 import sqlite3
+import uuid
 from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
@@ -349,6 +353,115 @@ async def test_a_damaged_snapshot_is_passed_over_and_replaced(updates, database,
     await updates.verify("doc")
 
 
+# --- segments ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_segments(monkeypatch):
+    monkeypatch.setattr("storage.log.SEGMENT", 10)
+    monkeypatch.setattr("storage.log.HOT", 5)
+
+
+async def test_sealing_changes_nothing_that_is_read(updates, documents, database, small_segments):
+    stored = [
+        entry(1, data=bytes(range(256))),
+        entry(2, BOB, client=0, origin=Origin.OFFLINE, received=5),
+        *(entry(seq, (ADA, BOB)[seq % 3 % 2]) for seq in range(3, 100)),
+        entry(100, Actor("agent:é", "agent", "😀"), client=7, origin=Origin.UNDO, data=b"x" * 2_000_000),
+        *(entry(seq) for seq in range(101, 120)),
+    ]
+    await updates.append([Batch("doc", 1, stored), batch("other", 1, 30)])
+    listed = await documents.get("doc")
+    for _ in range(2):
+        await updates.seal("doc")
+        assert (await count(database, "segments"), await count(database)) == (11, 9 + 30)
+        assert await updates.entries("doc", 0, 1000) == stored
+        assert await state(updates, "doc") == (1, 0, b"", [e.data for e in stored])
+        assert await documents.get("doc") == listed
+        await updates.verify("doc")
+    for after in range(121):
+        for limit in (1, 7, 20):
+            assert await updates.entries("doc", after, limit) == stored[after : after + limit]
+    await updates.append([batch("doc", 120, 121)])
+    assert (await updates.load("doc")).head == 121
+    await updates.seal("other")
+    assert await state(updates, "other") == (1, 0, b"", data(1, 30))
+    await updates.seal("nobody's")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 12) | st.sampled_from(["seal", "snapshot", "again", "delete"]), max_size=12))
+async def test_whatever_is_sealed_when_the_log_reads_as_it_was_written(
+    updates, documents, database, small_segments, steps
+):
+    name, stored, base = uuid.uuid4().hex, [], 0
+    for step in steps:
+        head = len(stored)
+        if isinstance(step, int):
+            new = [
+                entry(seq, (ADA, BOB)[seq % 2], data=b"%d" % (seq * step))
+                for seq in range(head + 1, head + 1 + step)
+            ]
+            await updates.append([Batch(name, 1, new)])
+            stored += new
+        elif step == "seal":
+            await updates.seal(name)
+        elif not stored:
+            continue
+        elif step == "snapshot":
+            await updates.snapshot(name, 1, head, b"state %d" % head)
+            base = head
+        elif step == "again":  # the outcome of an append was not known
+            await updates.append([Batch(name, 1, stored[-random.randint(1, head) :])])
+        elif step == "delete":
+            await documents.delete(name)
+            await updates.seal(name)
+            await documents.undelete(name)
+        await updates.verify(name)
+        assert await updates.entries(name, 0, 1000) == stored
+        loaded = await updates.load(name)
+        assert (loaded.base_seq, [*loaded.tail]) == (base, [e.data for e in stored[base:]])
+
+
+async def test_segments_are_cut_by_their_size_too(updates, database, monkeypatch):
+    monkeypatch.setattr("storage.log.SEGMENT_BYTES", 1000)
+    monkeypatch.setattr("storage.log.HOT", 5)
+    await updates.append([Batch("doc", 1, [entry(seq, data=b"x" * 400) for seq in range(1, 13)])])
+    await updates.seal("doc")
+    assert (await count(database, "segments"), await count(database)) == (2, 6)
+    await updates.verify("doc")
+
+
+async def test_sealing_at_once_seals_once(updates, database, small_segments):
+    await updates.append([batch("doc", 1, 100)])
+    await asyncio.gather(*(updates.seal("doc") for _ in range(4)), updates.append([batch("doc", 101, 110)]))
+    assert await state(updates, "doc") == (1, 0, b"", data(1, 110))
+    assert await count(database) + 10 * await count(database, "segments") == 110
+    await updates.verify("doc")
+
+
+async def test_a_damaged_log_is_not_sealed(updates, database, small_segments):
+    await updates.append([batch("doc", 1, 40)])
+    await execute(database, "UPDATE updates SET client = 3 WHERE seq = 15")
+    with pytest.raises(CorruptLog, match="entry 15 of 'doc'"):
+        await updates.seal("doc")
+    assert (await count(database, "segments"), await count(database)) == (1, 30)
+
+
+async def test_the_pages_that_sealing_frees_are_used_again(sqlite_url, monkeypatch):
+    monkeypatch.setattr("storage.log.SEGMENT", 200)
+    await migrate(sqlite_url)
+    database = await Database.open(sqlite_url)
+    updates = UpdateLog(database)
+    pages = []
+    for first in range(1, 20_000, 1000):
+        await updates.append([batch("doc", first, first + 999)])
+        await updates.seal("doc")
+        pages.append(await database.read(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar_one()))
+    assert pages[-1] - pages[1] < pages[1] / 4  # as rows, they would take ten times as many
+    await database.close()
+
+
 # --- rot (R19) ---------------------------------------------------------------------------------------
 
 
@@ -416,6 +529,53 @@ async def test_every_flipped_byte_of_a_snapshot_is_found(updates, database):
     with pytest.raises(CorruptLog, match="snapshot of 'other'"):
         await updates.verify("other")
     assert tried > 40
+
+
+async def test_every_flipped_byte_of_a_segment_is_found(updates, database, small_segments):
+    await updates.append([batch("doc", 1, 25), batch("other", 1, 3)])
+    await updates.seal("doc")
+    row = await stored_row(database, "segments", "last = 10")
+    tried = 0
+    for column, value in row.items():
+        for wrong in [2] if column == "document" else flipped(value):
+            damage = f"UPDATE segments SET {column} = :wrong WHERE last = 10"
+            assert await execute(database, damage, wrong=wrong) == 1, column
+            for read in (updates.load("doc"), updates.entries("doc", 0, 9), updates.verify("doc")):
+                with pytest.raises(CorruptLog, match="of 'doc'"):
+                    await read
+            at = wrong if column == "last" else 10
+            heal = f"UPDATE segments SET {column} = :value WHERE last = {at}"
+            assert await execute(database, heal, value=value) == 1
+            tried += 1
+        await updates.verify("doc")
+    assert tried > 100
+
+
+@pytest.mark.parametrize(
+    "lost", ["segments WHERE last = 10", "segments WHERE last = 20", "updates WHERE seq = 21"]
+)
+async def test_a_lost_segment_is_found(updates, database, small_segments, lost):
+    await updates.append([batch("doc", 1, 26), batch("other", 1, 5)])
+    await updates.seal("doc")
+    await execute(database, f"DELETE FROM {lost}")
+    for read in (updates.load("doc"), updates.verify("doc")):
+        with pytest.raises(
+            CorruptLog, match=r"entry \d+ of 'doc' is missing|of 'doc' are damaged: entry \d+ is missing"
+        ):
+            await read
+    assert (await updates.load("other")).head == 5
+
+
+async def test_an_entry_that_is_there_twice_is_found(updates, database, small_segments):
+    await updates.append([batch("doc", 1, 26)])
+    await updates.seal("doc")
+    await execute(
+        database,
+        "INSERT INTO updates SELECT document, 4, actor, client, received, origin, data, checksum "
+        "FROM updates WHERE seq = 26",
+    )
+    with pytest.raises(CorruptLog, match="entry 4 of 'doc' is there twice"):
+        await updates.verify("doc")
 
 
 @pytest.mark.parametrize("lost", [1, 2, 4])

@@ -27,6 +27,7 @@ def crash(*options: object) -> str:
 
 
 def acknowledged(said: str) -> int:
+    assert int(said.split(" packed")[0].rsplit(" ", 1)[1]) > 100, "next to nothing was packed into segments"
     return int(said.split(" edits acknowledged")[0].rsplit(" ", 1)[1])
 
 
