@@ -521,7 +521,7 @@ class Weave:
                 hidden[index] = content[0] == FORMAT
         clients = np.array([w.client for w in self._writers], np.int64)[writers]
         table = RunTable(starts, counts, clients, clocks, lengths)
-        return Strand(units, inserted, deleted, hidden, specials, table)
+        return Strand(units, inserted, deleted, hidden, specials, table, places)
 
 
 class RunTable(NamedTuple):
@@ -550,6 +550,7 @@ class Strand:
         hidden: Mask | None,
         specials: dict[int, bytes],
         runs: RunTable,
+        places: Indices,
     ) -> None:
         self.units = units
         self.inserted = inserted
@@ -557,6 +558,8 @@ class Strand:
         self.hidden = hidden
         self.specials = specials
         self.runs = runs
+        self._places: Indices | None = places
+        self._births: tuple[Indices, Seqs] | None = None
         self.highs: Indices | None = None  # by unit: of a second half, its first half; else _NONE
         self._torn: list[tuple[int, int, int]] = []  # both halves of a pair, and the seq that came between
         if bool(((units & 0xF800) == 0xD800).any()):
@@ -567,26 +570,43 @@ class Strand:
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory it takes."""
+        """About how many bytes of memory it takes, when everything was asked for."""
         return (
-            10 * len(self.units)
+            30 * len(self.units)
             + 40 * len(self.runs.starts)
             + (len(self.units) if self.hidden is not None else 0)
             + (8 * len(self.units) if self.highs is not None else 0)
             + 100 * len(self.specials)
         )
 
+    @property
+    def births(self) -> tuple[Indices, Seqs]:
+        """The indices of all units in the order in which they came in, and their seqs."""
+        if self._births is None:
+            assert self._places is not None
+            place = np.full(int(self._places.max(initial=-1)) + 1, _NONE, np.int64)
+            place[self._places] = np.arange(len(self._places))
+            order = place[place >= 0]  # by writer; each wrote in ascending order, so to sort is to merge
+            order = order[np.argsort(self.inserted[order], kind="stable")]
+            self._births = order, self.inserted[order]
+            self._places = None
+        return self._births
+
     def visible(self, seq: int) -> Mask:
         """Which units, hidden ones too, are in the document as of ``seq``."""
         mask: Mask = (self.inserted <= seq) & (self.deleted > seq)
         return mask
 
-    def shown(self, seq: int, start: int = 0, stop: int | None = None) -> tuple[Indices, Units]:
-        """The indices of the units that read as text as of ``seq``, and what they read as: half of a
-        surrogate pair without the other is U+FFFD, as in Yjs, so the units are well-formed UTF-16."""
-        mask = self.visible(seq)
+    def any_visible(self, seq: int, start: int, stop: int) -> bool:
+        """Whether anything between two indices is in the document as of ``seq``."""
+        return bool(((self.inserted[start:stop] <= seq) & (self.deleted[start:stop] > seq)).any())
+
+    def readable(self, mask: Mask, seq: int) -> tuple[Indices, Units]:
+        """The indices of the units in ``mask`` that are text, and what they read as beside each other as
+        of ``seq``: half of a surrogate pair without the other is U+FFFD, as in Yjs, so the units are
+        well-formed UTF-16."""
         if self.hidden is not None:
-            mask &= ~self.hidden
+            mask = mask & ~self.hidden
         indices = np.flatnonzero(mask)
         units = self.units[indices]
         if self.highs is not None and len(units):
@@ -601,6 +621,10 @@ class Strand:
             units[lone] = REPLACEMENT
         return indices, units
 
+    def shown(self, seq: int) -> tuple[Indices, Units]:
+        """The indices of the units that read as text as of ``seq``, and what they read as."""
+        return self.readable(self.visible(seq), seq)
+
     def text(self, seq: int) -> str:
         """The text as of ``seq``."""
         return decode(self.shown(seq)[1])
@@ -610,12 +634,16 @@ class Strand:
         run = int(np.searchsorted(self.runs.starts, index, "right")) - 1
         return int(self.runs.clients[run]), int(self.runs.clocks[run]) + index - int(self.runs.starts[run])
 
+    def rest_of_run(self, index: int) -> int:
+        """How many units from this one on have ids that follow each other."""
+        run = int(np.searchsorted(self.runs.starts, index, "right")) - 1
+        return int(self.runs.starts[run] + self.runs.counts[run]) - index
+
     def id_after(self, index: int) -> Id | None:
-        """Client and clock of what stands directly behind a unit (before all of them: -1), void or not;
-        None at the end."""
+        """Client and clock of what stands directly behind a unit, void or not; None at the end."""
         runs = self.runs
-        run = int(np.searchsorted(runs.starts, index, "right")) - 1 if index >= 0 else -1
-        if run >= 0 and index + 1 < int(runs.starts[run] + runs.counts[run]):
+        run = int(np.searchsorted(runs.starts, index, "right")) - 1
+        if index + 1 < int(runs.starts[run] + runs.counts[run]):
             return int(runs.clients[run]), int(runs.clocks[run]) + index + 1 - int(runs.starts[run])
         if run + 1 == len(runs.starts):
             return None
