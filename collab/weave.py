@@ -17,7 +17,8 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_right
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,9 @@ Units = npt.NDArray[np.uint16]
 Seqs = npt.NDArray[np.uint32]
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+# What is kept of a run; its root and its neighbours follow from its place.
+_RUN_COLUMNS = ("writer", "clock", "length", "at", "left_writer", "left_clock", "right_writer", "right_clock")
 
 
 class _Writer:
@@ -153,6 +157,99 @@ class Weave:
             + sum(s.size for s in self._strands.values())
         )
 
+    # As columns
+
+    def columns(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """All of it for ``collab.columns``: facts and columns, the same for the same log."""
+        order: list[int] = []
+        sizes: list[int] = []  # runs by root
+        for head in self._heads:
+            run, before = head, len(order)
+            while run >= 0:
+                order.append(run)
+                run = self._next[run]
+            sizes.append(len(order) - before)
+        runs = np.array(order, np.int64)
+        writers = self._writers
+        facts = {
+            "roots": list(self.roots),
+            "kinds": self.kinds,
+            "runs": sizes,
+            "clients": [[w.client, self.clocks[w.client], len(w.units), len(w.specials)] for w in writers],
+            "contents": [content.hex() for content in self.contents],
+        }
+
+        def joined(name: str) -> npt.NDArray[np.int64]:
+            return np.concatenate([np.zeros(0, np.int64), *(np.array(getattr(w, name)) for w in writers)])
+
+        deleted = joined("deleted")
+        columns: dict[str, npt.NDArray[Any]] = {
+            "units": joined("units"),
+            "inserted": joined("inserted"),
+            "is_deleted": np.packbits(deleted != NEVER),
+            "deleted": deleted[deleted != NEVER],
+            "special_units": joined("special_units"),
+            "specials": joined("specials"),
+        }
+        for name in _RUN_COLUMNS:
+            column = np.array(getattr(self, "_" + name), np.int64)[runs]
+            if name.endswith("_clock"):  # near its own, more often than near that of the run before
+                column -= columns["clock"]
+            columns[name] = column >= 0 if name == "at" else column
+        return facts, columns
+
+    @classmethod
+    def from_columns(cls, facts: dict[str, Any], columns: Mapping[str, npt.NDArray[np.int64]]) -> Weave:
+        """The weave of which ``columns`` were these. Raises ValueError when they do not fit together."""
+        weave = cls()
+        weave.roots = {name: number for number, name in enumerate(facts["roots"])}
+        weave.kinds = list(facts["kinds"])
+        weave.contents = [bytes.fromhex(content) for content in facts["contents"]]
+        weave._content_numbers = {content: number for number, content in enumerate(weave.contents)}
+        total = len(columns["units"])
+        if total != len(columns["inserted"]) or total != sum(count for *_, count, _ in facts["clients"]):
+            raise ValueError("columns of units differ in length")
+        deleted = np.full(total, NEVER, np.int64)
+        is_deleted = np.unpackbits(columns["is_deleted"].astype(np.uint8), count=total).astype(np.bool_)
+        deleted[is_deleted] = columns["deleted"]
+
+        # Units of a writer follow each other in order of clocks, so a run finds its own by counting.
+        writers, clocks, lengths, filled = (columns[name] for name in ("writer", "clock", "length", "at"))
+        by_writer = np.lexsort((clocks, writers))
+        counts = np.where(filled, lengths, 0)[by_writer]
+        bases = np.cumsum([0, *(count for *_, count, _ in facts["clients"])])
+        at = np.zeros(len(writers), np.int64)
+        at[by_writer] = np.cumsum(counts) - counts
+        at = np.where(filled, at - bases[writers], _NONE)
+        edges = np.searchsorted(writers[by_writer], np.arange(len(facts["clients"]) + 1))
+        special = 0
+        for number, (client, clock, count, marks) in enumerate(facts["clients"]):
+            writer = weave._writers[weave._number(client)]
+            weave.clocks[client] = clock
+            part = slice(int(bases[number]), int(bases[number]) + count)
+            writer.units = _array("H", columns["units"][part])
+            writer.inserted = _array("I", columns["inserted"][part])
+            writer.deleted = _array("I", deleted[part])
+            own = by_writer[edges[number] : edges[number + 1]]
+            writer.starts, writer.runs = _array("I", clocks[own]), _array("i", own)
+            writer.special_units = _array("I", columns["special_units"][special : special + marks])
+            writer.specials = _array("I", columns["specials"][special : special + marks])
+            special += marks
+        for name in _RUN_COLUMNS:
+            column = at if name == "at" else columns[name]
+            if name.endswith("_clock"):
+                column = column + clocks
+            setattr(weave, "_" + name, _array(getattr(weave, "_" + name).typecode, column))
+        following = np.arange(1, len(writers) + 1)
+        roots = np.repeat(np.arange(len(weave.kinds)), facts["runs"])
+        ends = np.cumsum(facts["runs"], dtype=np.int64)
+        sizes = np.array(facts["runs"], np.int64)
+        following[ends[sizes > 0] - 1] = _NONE
+        weave._heads = _array("i", np.where(sizes > 0, ends - sizes, _NONE))
+        weave._next = _array("i", following)
+        weave._root = _array("i", roots)
+        return weave
+
     # Weaving
 
     def _type(self, writer: _Writer, seq: int, data: bytes) -> bool:
@@ -247,7 +344,7 @@ class Weave:
             clock, origin = known, (client, known - 1)
         if kind == GC or (struct.keyed and not origin) or struct.parent:
             if struct.root is not None:
-                self.kinds[self._root_number(struct.root)] |= 1 << KEYED
+                self.kinds[self._root_number(struct.root)] |= KEYED
             return True
 
         left = right = after = _NONE
@@ -269,7 +366,7 @@ class Weave:
             return True
         self.kinds[root] |= 1 << kind
         if kind == TYPE and data[struct.body] in (XML_ELEMENT, XML_TEXT):
-            self.kinds[root] |= 1 << XML
+            self.kinds[root] |= XML
 
         units: array[int] | None = None
         if kind == STRING:
@@ -676,6 +773,12 @@ class Strand:
 def decode(units: Units) -> str:
     """The text of well-formed UTF-16; half of a pair reads as U+FFFD."""
     return units.tobytes().decode(_UTF_16, "replace")
+
+
+def _array(typecode: str, values: npt.NDArray[np.int64]) -> array[int]:
+    made = array(typecode)
+    made.frombytes(values.astype(np.dtype(typecode)).tobytes())
+    return made
 
 
 def _encoded(number: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import itertools
 import json
@@ -848,3 +849,67 @@ def test_undo_of_an_undo_brings_the_edit_back() -> None:
     assert change.update is not None
     desk.log(EVE, change.update, Origin.UNDO)
     assert str(desk.text) == before
+
+
+# As a cache
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_history_that_was_dumped_and_loaded_goes_on_as_one_made_from_the_log(seed: int) -> None:
+    desk, texts = random_desk(seed)
+    kept = History()
+    for size in (0, 1, 30, 31, 75, 120):
+        kept = History.load(kept.dump())
+        kept.extend(desk.entries[kept.head : size])
+        fresh = History()
+        fresh.extend(desk.entries[:size])
+        assert kept.dump() == fresh.dump()
+        assert kept.versions(split="author") == fresh.versions(split="author")
+        assert kept.blame(size) == fresh.blame(size)
+        assert kept.diff(0, size) == fresh.diff(0, size)
+        assert kept.restore(size // 2, FRESH) == fresh.restore(size // 2, FRESH)
+        assert kept.undo(FRESH, actor=ANN.id) == fresh.undo(FRESH, actor=ANN.id)
+        assert [kept.content(seq) for seq in range(size + 1)] == texts[: size + 1]
+
+
+def test_rich_documents_and_emoji_survive_a_dump() -> None:
+    for name in ("yjs-rich", "yjs-surrogates"):
+        with gzip.open(TRACES / f"{name}.json.gz") as file:
+            documents = json.load(file)
+        for document in documents[:60]:
+            log = [base64.b64decode(update) for update in document["updates"]]
+            whole, kept = History(), History()
+            entries = log_of(log, [ANN] * len(log))
+            whole.extend(entries)
+            kept.extend(entries[: len(log) // 2])
+            kept = History.load(kept.dump())
+            kept.extend(entries[len(log) // 2 :])
+            assert kept.dump() == whole.dump()
+            assert [kept.content(seq) for seq in range(len(log))] == [
+                whole.content(seq) for seq in range(len(log))
+            ]
+
+
+def test_a_dump_of_a_paper_takes_less_than_two_bytes_a_keystroke(paper: tuple[History, list[str]]) -> None:
+    history, _ = paper
+    assert len(history.dump()) < 2 * history.head
+
+
+def test_a_cache_that_is_not_what_was_written_is_refused() -> None:
+    desk, _ = random_desk(0)
+    data = desk.history.dump()
+    chance = random.Random(0)
+    wrong = [b"", b"x", data[:-1], data + b"x", data[:10], data.replace(b"history 1", b"history 0")]
+    for _ in range(200):
+        at = chance.randrange(len(data))
+        wrong.append(data[:at] + bytes((data[at] ^ (1 << chance.randrange(8)),)) + data[at + 1 :])
+    for bad in wrong:
+        with pytest.raises(ValueError, match="cache of history"):
+            History.load(bad)
+
+
+def test_memory_is_told_and_grows_with_the_log(paper: tuple[History, list[str]]) -> None:
+    history, _ = paper
+    history.content(history.head)
+    assert 20 * history.head < history.size < 200 * history.head
+    assert History().size < 10_000
