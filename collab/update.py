@@ -88,7 +88,7 @@ def _check_keystroke(data: bytes, clocks: Mapping[int, int]) -> Checked | None:
                 client = a + b * 0x80 + c * 0x4000 + d * 0x20_0000 + e * 0x1000_0000 - 0x1020_4080
                 i = 7
             else:
-                client, i = _varint(data, 2)
+                client, i = varint(data, 2)
             own, width = data[2:i], i - 2
             if (clock := data[i]) < 128:
                 i += 1
@@ -97,7 +97,7 @@ def _check_keystroke(data: bytes, clocks: Mapping[int, int]) -> Checked | None:
             elif (top := data[i + 2]) < 128:
                 clock, i = clock + high * 0x80 + top * 0x4000 - 0x4080, i + 3
             else:
-                clock, i = _varint(data, i)
+                clock, i = varint(data, i)
             first, known = clock, clocks.get(client, 0)
             if first > known:
                 return None
@@ -120,7 +120,7 @@ def _check_keystroke(data: bytes, clocks: Mapping[int, int]) -> Checked | None:
                             target = a + b * 0x80 + c * 0x4000 + d * 0x20_0000 + e * 0x1000_0000 - 0x1020_4080
                             i += 5
                         else:
-                            target, i = _varint(data, i)
+                            target, i = varint(data, i)
                         # Its own id again, if one of the two was written with needless bytes.
                         below = clock if target == client else clocks.get(target, 0)
                     if (position := data[i]) < 128:
@@ -130,13 +130,13 @@ def _check_keystroke(data: bytes, clocks: Mapping[int, int]) -> Checked | None:
                     elif (top := data[i + 2]) < 128:
                         position, i = position + high * 0x80 + top * 0x4000 - 0x4080, i + 3
                     else:
-                        position, i = _varint(data, i)
+                        position, i = varint(data, i)
                     if position >= below:
                         return None
                 length = data[i]
                 i += 1
                 if length > 127:
-                    length, i = _varint(data, i - 1)
+                    length, i = varint(data, i - 1)
                 if not length:
                     return None
                 raw = data[i : i + length]
@@ -155,7 +155,7 @@ def _check_keystroke(data: bytes, clocks: Mapping[int, int]) -> Checked | None:
         sections = data[i]
         i += 1
         if sections:
-            client, i = _varint(data, i)
+            client, i = varint(data, i)
             below = max(clocks.get(client, 0), ends.get(client, 0))
             number = data[i]
             i += 1
@@ -163,8 +163,8 @@ def _check_keystroke(data: bytes, clocks: Mapping[int, int]) -> Checked | None:
                 return None
             while number:
                 number -= 1
-                clock, i = _varint(data, i)
-                length, i = _varint(data, i)
+                clock, i = varint(data, i)
+                length, i = varint(data, i)
                 if not length or not clock + length <= below < MAX_CLOCK:
                     return None
                 deletes.append((client, clock, clock + length))
@@ -238,6 +238,24 @@ def _refuse_overlap_inside_pair(data: bytes, clocks: Mapping[int, int]) -> None:
             raise UpdateError("half of a character is here already, as something else")
 
 
+def read(data: bytes, clocks: Mapping[int, int]) -> tuple[list[Struct], Sequence[tuple[int, int, int]]]:
+    """What an update that ``check`` accepted brings beyond ``clocks`` (client -> next clock of what is
+    here): its structs, each after what it depends on, the first of a client perhaps begun before; and
+    what it deletes (client, first clock, next clock). Raises UpdateError."""
+    structs: list[Struct] = []
+    update = _read(data, structs)
+    structs = [s for s in structs if s.end > clocks.get(s.client, 0) and s.kind != SKIP]
+    if len(update.sections) > 1:
+        new = {(struct.client, struct.clock) for struct in structs}
+        refs = [
+            (client, clock, (target, position))
+            for client, clock, (target, position) in update.refs
+            if (client, clock) in new and position >= clocks.get(target, 0)
+        ]
+        structs = _in_causal_order(update._replace(refs=refs), structs)
+    return structs, update.deletes
+
+
 def state_vector(data: bytes) -> dict[int, int]:
     """Decode a client's state vector: client -> next clock. Raises UpdateError.
 
@@ -245,12 +263,12 @@ def state_vector(data: bytes) -> dict[int, int]:
     """
     clocks: dict[int, int] = {}
     try:
-        count, i = _varint(data, 0)
+        count, i = varint(data, 0)
         if count > (len(data) - i) // 2:
             raise UpdateError("the state vector promises more clients than it holds")
         for _ in range(count):
-            client, i = _varint(data, i)
-            clock, i = _varint(data, i)
+            client, i = varint(data, i)
+            clock, i = varint(data, i)
             if client >= MAX_CLIENT or clock >= MAX_CLOCK:
                 raise UpdateError("a number in the state vector is out of range")
             if client in clocks:
@@ -266,10 +284,10 @@ def state_vector(data: bytes) -> dict[int, int]:
 def encode_state_vector(clocks: Mapping[int, int]) -> bytes:
     """The state vector as clients read it."""
     out = bytearray()
-    _write(out, len(clocks))
+    write(out, len(clocks))
     for client, clock in clocks.items():
-        _write(out, client)
-        _write(out, clock)
+        write(out, client)
+        write(out, clock)
     return bytes(out)
 
 
@@ -460,11 +478,14 @@ class Struct(NamedTuple):
     end: int
     kind: int
     start: int
+    body: int  # where its content begins
     stop: int
     origin: Id | None
     right: Id | None
     parent: Id | None  # only when it names a shared type that is not a root
-    text: str | None
+    root: str | None  # the root it names; one with an origin names none
+    keyed: bool  # it names the key whose value it is
+    text: str | None  # only when it holds more than ASCII; the last bytes of a STRING are its text
 
 
 class _Update(NamedTuple):
@@ -489,9 +510,9 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
         for _ in range(count):
             number, i = _count(data, i)
             start = i
-            client, i = _varint(data, i)
+            client, i = varint(data, i)
             own = data[start:i]  # the most frequent id inside, so known by its bytes
-            clock, i = _varint(data, i)
+            clock, i = varint(data, i)
             if not number:
                 raise UpdateError(f"the section of client {client} is empty")
             if client in sections:
@@ -505,17 +526,19 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
                 flags = data[i]
                 i += 1
                 kind = flags & 31
-                origin = right = parent = text = None
+                origin = right = parent = text = root = None
+                keyed = False
+                body = i
                 if not flags or flags == SKIP:
-                    length, i = _varint(data, i)
+                    length, i = varint(data, i)
                 else:
                     if flags & ORIGIN:
                         if data.startswith(own, i):
                             target = client
                             i += len(own)
                         else:
-                            target, i = _varint(data, i)
-                        position, i = _varint(data, i)
+                            target, i = varint(data, i)
+                        position, i = varint(data, i)
                         origin = target, position
                         if target != client:
                             refs.append((client, clock, origin))
@@ -526,8 +549,8 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
                             target = client
                             i += len(own)
                         else:
-                            target, i = _varint(data, i)
-                        position, i = _varint(data, i)
+                            target, i = varint(data, i)
+                        position, i = varint(data, i)
                         right = target, position
                         if target != client:
                             refs.append((client, clock, right))
@@ -537,10 +560,12 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
                         named = data[i]
                         i += 1
                         if named == 1:
-                            i = _string(data, i)
+                            start_of_name, i = i, _string(data, i)
+                            if structs is not None:
+                                root = data[varint(data, start_of_name)[1] : i].decode()
                         elif named == 0:
-                            target, i = _varint(data, i)
-                            position, i = _varint(data, i)
+                            target, i = varint(data, i)
+                            position, i = varint(data, i)
                             parent = target, position
                             nests = True
                             if target != client:
@@ -550,12 +575,14 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
                         else:
                             raise UpdateError("a parent is neither a name nor an id")
                         if flags & PARENT_SUB:
+                            keyed = True
                             i = _string(data, i)
+                    body = i
                     if kind == STRING:
                         length = data[i]
                         i += 1
                         if length > 127:
-                            length, i = _varint(data, i - 1)
+                            length, i = varint(data, i - 1)
                         raw = data[i : i + length]
                         i += length
                         if i > size:
@@ -566,7 +593,7 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
                             if length != len(text):
                                 surrogates = True
                     elif kind == DELETED:
-                        length, i = _varint(data, i)
+                        length, i = varint(data, i)
                     else:
                         length, i = _content(data, i, kind)
                 if length < 1:
@@ -575,7 +602,10 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
                 if stop >= MAX_CLOCK:
                     raise UpdateError("clocks must stay below 2**31")
                 if structs is not None:
-                    structs.append(Struct(client, clock, stop, kind, start, i, origin, right, parent, text))
+                    content = kind, start, body, i
+                    structs.append(
+                        Struct(client, clock, stop, *content, origin, right, parent, root, keyed, text)
+                    )
                 if kind == SKIP:
                     skips = gap = True
                 else:
@@ -588,7 +618,7 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
         count, i = _count(data, i)
         seen: set[int] = set()
         for _ in range(count):
-            client, i = _varint(data, i)
+            client, i = varint(data, i)
             if client in seen:
                 raise UpdateError(f"two delete sections for client {client}")
             if client >= MAX_CLIENT:
@@ -596,8 +626,8 @@ def _read(data: bytes, structs: list[Struct] | None) -> _Update:
             seen.add(client)
             number, i = _count(data, i)
             for _ in range(number):
-                clock, i = _varint(data, i)
-                length, i = _varint(data, i)
+                clock, i = varint(data, i)
+                length, i = varint(data, i)
                 if not length:
                     raise UpdateError("a deletion of no length")
                 stop = clock + length
@@ -623,7 +653,7 @@ def _content(data: bytes, i: int, kind: int) -> tuple[int, int]:
             i = _any(data, i, 0)
         return length, i
     if kind == TYPE:
-        shape, i = _varint(data, i)
+        shape, i = varint(data, i)
         if shape == XML_HOOK or shape > XML_TEXT:
             raise UpdateError(f"shared type {shape} is not supported")
         return 1, _string(data, i) if shape == XML_ELEMENT else i
@@ -669,7 +699,7 @@ def _any(data: bytes, i: int, depth: int) -> int:
 def _json(data: bytes, i: int) -> int:
     """Skip one string of JSON, which every browser will parse; its end."""
     stop = _bytes(data, i)
-    _, i = _varint(data, i)
+    _, i = varint(data, i)
     raw = data[i:stop]
     if raw in (b"true", b"null", b'""'):
         return stop
@@ -711,7 +741,7 @@ def _signed(data: bytes, i: int) -> int:
     return i
 
 
-def _varint(data: bytes, i: int) -> tuple[int, int]:
+def varint(data: bytes, i: int) -> tuple[int, int]:
     """Read one number; it and its end."""
     byte = data[i]
     i += 1
@@ -734,7 +764,7 @@ def _varint(data: bytes, i: int) -> tuple[int, int]:
 
 def _count(data: bytes, i: int) -> tuple[int, int]:
     """Read how many things follow, at least a byte each; the number and its end."""
-    count, i = _varint(data, i)
+    count, i = varint(data, i)
     if count > len(data) - i:
         raise UpdateError("a count promises more than the update holds")
     return count, i
@@ -742,7 +772,7 @@ def _count(data: bytes, i: int) -> tuple[int, int]:
 
 def _bytes(data: bytes, i: int) -> int:
     """Skip one length and as many bytes; their end."""
-    length, i = _varint(data, i)
+    length, i = varint(data, i)
     i += length
     if i > len(data):
         raise IndexError
@@ -751,7 +781,7 @@ def _bytes(data: bytes, i: int) -> int:
 
 def _string(data: bytes, i: int) -> int:
     """Skip one string, which must be UTF-8; its end."""
-    length, i = _varint(data, i)
+    length, i = varint(data, i)
     raw = data[i : i + length]
     i += length
     if i > len(data):
@@ -831,28 +861,29 @@ def _causally(waits: Mapping[int, Sequence[tuple[int, Id]]]) -> Iterator[Id]:
 def _encode(data: bytes, sections: Mapping[int, Sequence[Struct]]) -> bytes:
     """Write structs, each client's without gaps, as they stand in ``data``."""
     out = bytearray()
-    _write(out, len(sections))
+    write(out, len(sections))
     for client, structs in sections.items():
-        _write(out, len(structs))
-        _write(out, client)
-        _write(out, structs[0].clock)
+        write(out, len(structs))
+        write(out, client)
+        write(out, structs[0].clock)
         out += data[structs[0].start : structs[-1].stop]
     return bytes(out)
 
 
 def _encode_deletes(ranges: Mapping[int, Sequence[tuple[int, int]]]) -> bytes:
     out = bytearray()
-    _write(out, len(ranges))
+    write(out, len(ranges))
     for client, spans in ranges.items():
-        _write(out, client)
-        _write(out, len(spans))
+        write(out, client)
+        write(out, len(spans))
         for clock, end in spans:
-            _write(out, clock)
-            _write(out, end - clock)
+            write(out, clock)
+            write(out, end - clock)
     return bytes(out)
 
 
-def _write(out: bytearray, number: int) -> None:
+def write(out: bytearray, number: int) -> None:
+    """Append one number as updates hold them."""
     while number > 127:
         out.append(number & 127 | 128)
         number >>= 7
