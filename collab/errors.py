@@ -120,6 +120,21 @@ class DocumentExists(CollabError):
     close_code = 4400
 
 
+class HeadMoved(CollabError):
+    """The document is not any more as the request expects it to be: somebody has gone on."""
+
+    status = 412
+    code = "head-moved"
+    close_code = 4400
+
+    def __init__(self, message: str, head: int) -> None:
+        super().__init__(message, head)
+        self.head = head
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Resync(CollabError):
     """This session cannot follow any more; the client reconnects and gets just what it lacks."""
 

@@ -23,14 +23,16 @@ from collab.errors import (
     CollabError,
     CorruptLog,
     DocumentDeleted,
+    HeadMoved,
     Overloaded,
     RoomFailed,
     ShuttingDown,
     StorageUnavailable,
+    TooLarge,
 )
-from collab.log import Batch, DocumentGone, Log, Origin
+from collab.log import Actor, Batch, DocumentGone, Log, Origin
 from collab.room import Room
-from collab.session import Session
+from collab.session import Session, Unheard
 from collab.stats import Stats
 
 PRESENCE_INTERVAL = 0.03  # seconds over which presence is gathered
@@ -350,7 +352,34 @@ class Hub:
             elif not future.done():
                 future.set_result(None)
 
-    # --- reading, for programs
+    # --- programs
+
+    async def write(
+        self, name: str, actor: Actor, origin: Origin, data: bytes, expected_head: int | None = None
+    ) -> tuple[int, int]:
+        """Make an update that the server itself has made for ``actor`` part of the document, through the
+        same door as a keystroke. Returns the first and the last seq it got, durable.
+
+        Raises HeadMoved (there is another entry after ``expected_head``; nothing was done), TooLarge (the
+        document is full), UpdateError, and what ``join`` raises.
+        """
+        parts = await self._away(len(data), _checked_parts, data)
+        session = Session(actor, Unheard())
+        async with self.join(name, session) as room:
+            if expected_head is not None and room.head != expected_head:
+                raise HeadMoved(f"the document is at {room.head}, not at {expected_head} any more", room.head)
+            first = room.head + 1
+            for part in parts:
+                try:
+                    if not room.receive_update(session, part, origin):
+                        raise TooLarge(session.denied)
+                except CorruptLog:
+                    self._failed(room)
+                    raise
+                seq = room.head
+                await asyncio.sleep(0)  # a large one must not keep others waiting, who may write meanwhile
+            await self.settled(room, seq)
+            return first, seq
 
     async def text(self, name: str) -> tuple[int, str]:
         """The seq and the text of a document, as far as it is durable. Raises as ``join``."""

@@ -52,6 +52,30 @@ class Link(Protocol):
         """Find out soon whether the peer is still there, and end the connection if it is not."""
 
 
+class Unheard:
+    """The ``Link`` of whoever only writes: a program's request, which learns the outcome in another way."""
+
+    congested = False
+
+    def write(self, message: bytes, times: int = 1) -> None:
+        pass
+
+    def close(self, code: int, reason: str) -> None:
+        pass
+
+    def backlog(self) -> int:
+        return 0
+
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    def probe(self) -> None:
+        pass
+
+
 class Held(NamedTuple):
     """An update that waits: for clocks to be reached, or for another session's claim to end."""
 

@@ -94,6 +94,13 @@ class Database:
             return await SQLite.claim(parsed)
         return await PostgreSQL.claim(parsed)
 
+    @staticmethod
+    def reading(url: str) -> Database:
+        """The database that another process of this server has opened, to be read only: it is not claimed,
+        and a ``write`` raises RuntimeError."""
+        parsed = parse_url(url)
+        return SQLiteReader(parsed) if parsed.drivername == "sqlite" else PostgreSQLReader(parsed)
+
     async def write(self, fn: Callable[[Connection], T]) -> T:
         """Run ``fn`` in a transaction of its own and return its result once the commit is on disk.
 
@@ -164,8 +171,42 @@ def parse_url(url: str) -> URL:
 # --- SQLite ----------------------------------------------------------------------------------------
 
 
-class SQLite(Database):
-    """One writing connection on a thread of its own; a small pool reads, over aiosqlite.
+class SQLiteReader(Database):
+    """A small pool of connections over aiosqlite, which can neither write nor checkpoint."""
+
+    def __init__(self, url: URL) -> None:
+        super().__init__()
+        self._reader_engine = sqlite_reader_engine(url)
+        self._reading = asyncio.Semaphore(READERS)  # the pool's own queue gives up after a while
+        self._closed = False
+
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        raise RuntimeError("this process only reads the database")
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        if self._closed:
+            raise RuntimeError("the database is closed")
+        async with self._reading:
+            try:
+                async with self._reader_engine.connect() as connection:
+                    await connection.begin()  # and no commit: a rollback is due anyway as it goes back
+                    return await connection.run_sync(fn)
+            except (DBAPIError, sqlite3.Error, OSError) as error:
+                if is_damage(error):
+                    raise CorruptLog(f"the database file is damaged: {reason(error)}") from error
+                raise unavailable(error) from error
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for _ in range(READERS):  # dispose() would pass over a connection that is reading
+            await self._reading.acquire()
+        await self._reader_engine.dispose()
+
+
+class SQLite(SQLiteReader):
+    """One writing connection on a thread of its own beside those that read.
 
     Only the writer commits and checkpoints. That gives group commit its full speed (one thread hop a
     transaction; SQLAlchemy's async engine takes several, more than the fsync), and SQLite before 3.51.3 can
@@ -173,11 +214,9 @@ class SQLite(Database):
     """
 
     def __init__(self, url: URL, lock: int) -> None:
-        super().__init__()
+        super().__init__(url)
         self._lock = lock
         self._writer_engine = sqlite_engine(url)
-        self._reader_engine = sqlite_reader_engine(url)
-        self._reading = asyncio.Semaphore(READERS)  # the pool's own queue gives up after a while
         self._writer: Connection | None = None
         self._data_version = 0
         # An executor's futures would cost as much again as the transaction of one keystroke.
@@ -191,38 +230,22 @@ class SQLite(Database):
 
     async def write(self, fn: Callable[[Connection], T]) -> T:
         self._refuse_after_failure()
-        if self._lock < 0:
+        if self._closed:
             raise RuntimeError("the database is closed")
         return await self._on_writer_thread(partial(self._write, fn))
 
-    async def read(self, fn: Callable[[Connection], T]) -> T:
-        if self._lock < 0:
-            raise RuntimeError("the database is closed")
-        async with self._reading:
-            try:
-                async with self._reader_engine.connect() as connection:
-                    await connection.begin()  # and no commit: a rollback is due anyway as it goes back
-                    return await connection.run_sync(fn)
-            except (DBAPIError, sqlite3.Error, OSError) as error:
-                if is_damage(error):
-                    raise CorruptLog(f"the database file is damaged: {reason(error)}") from error
-                raise unavailable(error) from error
-
     async def close(self) -> None:
-        if self._lock < 0:
+        if self._closed:
             return
-        lock, self._lock = self._lock, -1
-        loop = asyncio.get_running_loop()
         # Readers first: the last connection to go checkpoints, and that must be the writer.
-        for _ in range(READERS):  # dispose() would pass over a connection that is reading
-            await self._reading.acquire()
-        await self._reader_engine.dispose()
+        await super().close()
+        loop = asyncio.get_running_loop()
         try:
             await self._on_writer_thread(self._close_writer)
         finally:
             self._jobs.put(None)
             await loop.run_in_executor(None, self._writer_thread.join)
-            os.close(lock)
+            os.close(self._lock)
 
     def _on_writer_thread(self, work: Callable[[], T]) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -395,32 +418,53 @@ def make_directory(directory: Path) -> None:
 # --- PostgreSQL ------------------------------------------------------------------------------------
 
 
-class PostgreSQL(Database):
-    """One writing connection, which also holds the advisory lock of the database; a small pool reads.
-
-    The lock is held by the very connection that writes, so it fences by itself: when the server gives the
-    lock to someone else, our connection is dead and no write of ours can arrive. No write has to ask.
-    """
+class PostgreSQLReader(Database):
+    """A small pool of connections that only read."""
 
     def __init__(self, url: URL) -> None:
         super().__init__()
-        url = url.set(drivername="postgresql+asyncpg")
-        self._turn = asyncio.Lock()
-        self._writer: AsyncConnection | None = None
-        self._writer_engine = create_async_engine(
-            url,
-            poolclass=NullPool,
-            connect_args=connect_args(synchronous_commit="on"),
-            hide_parameters=True,
-        )
         self._reader_engine = create_async_engine(
-            url,
+            url.set(drivername="postgresql+asyncpg"),
             pool_size=READERS,
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args=connect_args(
                 default_transaction_read_only="on", default_transaction_isolation="repeatable read"
             ),
+        )
+
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        raise RuntimeError("this process only reads the database")
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        try:
+            async with self._reader_engine.connect() as connection:
+                return await connection.run_sync(fn)
+        except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
+            if is_damage(error):
+                raise CorruptLog(f"the database is damaged: {reason(error)}") from error
+            raise unavailable(error) from error
+
+    async def close(self) -> None:
+        await self._reader_engine.dispose()
+
+
+class PostgreSQL(PostgreSQLReader):
+    """One writing connection, which also holds the advisory lock of the database, beside those that read.
+
+    The lock is held by the very connection that writes, so it fences by itself: when the server gives the
+    lock to someone else, our connection is dead and no write of ours can arrive. No write has to ask.
+    """
+
+    def __init__(self, url: URL) -> None:
+        super().__init__(url)
+        self._turn = asyncio.Lock()
+        self._writer: AsyncConnection | None = None
+        self._writer_engine = create_async_engine(
+            url.set(drivername="postgresql+asyncpg"),
+            poolclass=NullPool,
+            connect_args=connect_args(synchronous_commit="on"),
+            hide_parameters=True,
         )
 
     @staticmethod
@@ -445,20 +489,11 @@ class PostgreSQL(Database):
                 await self._drop_writer()
                 raise
 
-    async def read(self, fn: Callable[[Connection], T]) -> T:
-        try:
-            async with self._reader_engine.connect() as connection:
-                return await connection.run_sync(fn)
-        except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
-            if is_damage(error):
-                raise CorruptLog(f"the database is damaged: {reason(error)}") from error
-            raise unavailable(error) from error
-
     async def close(self) -> None:
         async with self._turn:
             await self._drop_writer()
             await self._writer_engine.dispose()
-            await self._reader_engine.dispose()
+        await super().close()
 
     async def _connect_writer(self) -> AsyncConnection:
         connection = await self._writer_engine.connect()

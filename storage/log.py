@@ -205,6 +205,18 @@ class UpdateLog(Log):
             data = await asyncio.to_thread(pack, rows)
             await self._database.write(partial(_seal, document=document, key=key, rows=rows, data=data))
 
+    async def head(self, document: str) -> tuple[int, int]:
+        """Epoch and last seq of a document; (1, 0) of one that nobody has made.
+
+        Raises DocumentDeleted, StorageUnavailable.
+        """
+
+        def work(connection: Connection) -> tuple[int, int]:
+            found = _find_living(connection, document)
+            return (1, 0) if found is None else (found.epoch, found.head)
+
+        return await self._database.read(work)
+
     async def entries(self, document: str, after: int, limit: int) -> list[Entry]:
         """Up to ``limit`` entries with a seq greater than ``after``, in order, with their actors.
         Of a document that nobody has made, none.

@@ -1,0 +1,237 @@
+"""The historian: a process of its own that knows the histories of documents, and answers questions on them.
+
+What a document was is worked out from its whole log, which takes seconds the first time and holds the
+interpreter's lock; here it takes nobody's turn. The process reads the database itself. It remembers some
+histories (the least lately asked for are forgotten), and has what it worked out kept in ``Histories``, so
+that it is not done again after a restart; both may be lost at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+
+from collab.errors import CollabError, CorruptLog, Overloaded, RateLimited, StorageUnavailable
+from collab.log import DocumentGone
+from storage.database import Database
+from storage.histories import Histories
+from storage.log import UpdateLog
+from web.workshop import Workshop
+
+if TYPE_CHECKING:
+    from collab.history import History
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FORMAT = 1  # of what History.dump gives; raise it when that changes
+WAITING = 64  # questions that wait, of everybody
+WAITING_OF_ONE = 8  # and of one actor
+SLICE = 0.5  # seconds of reading a log before somebody else's question has its turn
+PAGE = 1000  # entries read at a time
+PATIENCE = 60.0  # seconds for an answer: the log of a million entries takes about ten to read at first
+STUCK = 30.0  # seconds that one turn may last; then the process is ended, and begun anew
+WORTH_KEEPING = 2000  # entries since what is kept, from which it is kept anew, or
+WORTH_SHARE = 0.1  # this share of them
+
+_log = logging.getLogger(__name__)
+
+
+class HistoryBusy(Overloaded):
+    """The history is still being worked out, or too many ask. Ask again in a moment."""
+
+    code = "history-busy"
+
+
+class Historian:
+    """Asks the process and waits for it. ``run`` must be running for anything to be kept."""
+
+    def __init__(self, url: str, histories: Histories, memory_bytes: int, limited: Counter[str]) -> None:
+        self._workshop = Workshop(_begin, url, memory_bytes)
+        self._histories = histories
+        self._limited = limited
+        self._asking: Counter[str] = Counter()
+        self._due: dict[str, None] = {}
+        self._work = asyncio.Event()
+
+    async def ask(
+        self,
+        by: str,
+        document: str,
+        question: Callable[Concatenate[History, P], T],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> T:
+        """``question(history, ...)`` of the document as far as it is durable. The question is a function of
+        a module, and what it is given and gives can be pickled. ``by`` is the id of who asks.
+
+        Raises HistoryBusy, RateLimited, DocumentDeleted, CorruptLog, StorageUnavailable and what the
+        question raises.
+        """
+        if self._asking[by] >= WAITING_OF_ONE:
+            self._limited["history"] += 1
+            raise RateLimited(f"{WAITING_OF_ONE} questions of yours on histories wait already; ask again then")
+        if self._asking.total() >= WAITING:
+            self._limited["history"] += 1
+            raise HistoryBusy("too many ask for histories at once; ask again in a moment")
+        self._asking[by] += 1
+        try:
+            return await self._answer(document, question, arguments, options)
+        finally:
+            self._asking[by] -= 1
+            if not self._asking[by]:
+                del self._asking[by]
+
+    async def _answer(
+        self, document: str, question: Callable[..., T], arguments: tuple[Any, ...], options: dict[str, Any]
+    ) -> T:
+        give_up = time.monotonic() + PATIENCE
+        while True:
+            turn = await self._turn(_answer, document, question, arguments, options)
+            if turn.due and document not in self._due:
+                self._due[document] = None
+                self._work.set()
+            if turn.error is not None:
+                raise turn.error
+            if turn.ready:
+                answer: T = turn.answer
+                return answer
+            if time.monotonic() > give_up:
+                raise HistoryBusy("this history is long and still being read; ask again in a moment")
+
+    async def _turn(self, function: Callable[..., T], *arguments: Any) -> T:
+        watch = asyncio.get_running_loop().call_later(STUCK + PATIENCE, self._workshop.kill)
+        try:
+            return await self._workshop.run(function, *arguments)
+        except BrokenProcessPool:
+            _log.error("the process that answers on histories has ended; the next question begins it anew")
+            raise HistoryBusy("the process that answers on histories has ended; ask again") from None
+        finally:
+            watch.cancel()
+
+    async def run(self) -> None:
+        """Keep what was worked out, until cancelled."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._due:
+                document = next(iter(self._due))
+                try:
+                    dumped = await self._turn(_dump, document)
+                    if dumped is not None:
+                        epoch, head, data = dumped
+                        await self._histories.save(document, epoch, head, FORMAT, data)
+                except (CollabError, DocumentGone) as error:
+                    _log.warning("the history of %r is not kept: %s", document, error)
+                del self._due[document]
+
+    def close(self) -> None:
+        self._workshop.close()
+
+
+# --- in the process ------------------------------------------------------------------------------------
+
+
+class _Turn(NamedTuple):
+    ready: bool  # False: it takes another turn
+    due: bool  # much was worked out that is kept nowhere
+    answer: Any = None
+    error: CollabError | None = None
+
+
+class _Known:
+    """A history in memory."""
+
+    def __init__(self, epoch: int, history: History, kept: int) -> None:
+        self.epoch = epoch
+        self.history = history
+        self.kept = kept  # the last seq of what is kept of it, or about to be
+
+    def due(self) -> bool:
+        new = self.history.head - self.kept
+        return new >= WORTH_KEEPING or (new > 200 and new >= self.history.head * WORTH_SHARE)
+
+
+class _Desk:
+    """All that the process has."""
+
+    def __init__(self, url: str, memory_bytes: int) -> None:
+        self.runner = asyncio.Runner()
+        self.known: OrderedDict[str, _Known] = OrderedDict()
+        self._memory_bytes = memory_bytes
+        # Its connections belong to the runner's loop.
+        self.runner.get_loop()
+        self._database = Database.reading(url)
+        self._log = UpdateLog(self._database)
+        self._histories = Histories(self._database)
+
+    async def bring(self, document: str) -> bool:
+        """Have the history at hand, or a part of it: whether it is as far as the log."""
+        from collab.history import History
+
+        until = time.monotonic() + SLICE
+        epoch, head = await self._log.head(document)
+        known = self.known.get(document)
+        if known is None or known.epoch != epoch or known.history.head > head:
+            known = _Known(epoch, History(), 0)
+            cached = await self._histories.load(document, epoch, FORMAT)
+            if cached is not None and cached.seq <= head:
+                try:
+                    known = _Known(epoch, History.load(cached.data), cached.seq)
+                except ValueError as error:
+                    _log.error("the kept history of %r is passed over: %s", document, error)
+            self.known[document] = known
+        self.known.move_to_end(document)
+        while known.history.head < head:
+            if time.monotonic() > until:
+                return False
+            entries = await self._log.entries(document, known.history.head, PAGE)
+            if not entries:
+                raise CorruptLog(f"the log of {document!r} ends at {known.history.head}, before {head}")
+            known.history.extend(entries)
+        self._forget()
+        return True
+
+    def _forget(self) -> None:
+        size = sum(known.history.size for known in self.known.values())
+        while size > self._memory_bytes and len(self.known) > 1:
+            _, known = self.known.popitem(last=False)
+            size -= known.history.size
+
+
+_desk: _Desk | None = None
+
+
+def _begin(url: str, memory_bytes: int) -> None:
+    global _desk
+    _desk = _Desk(url, memory_bytes)
+
+
+def _answer(
+    document: str, question: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
+) -> _Turn:
+    assert _desk is not None
+    try:
+        ready = _desk.runner.run(_desk.bring(document))
+        known = _desk.known[document]
+        due = known.due()
+        if not ready:
+            return _Turn(False, due)
+        return _Turn(True, due, question(known.history, *arguments, **options))
+    except CollabError as error:
+        return _Turn(False, False, None, error)
+
+
+def _dump(document: str) -> tuple[int, int, bytes] | None:
+    assert _desk is not None
+    known = _desk.known.get(document)
+    if known is None:
+        return None
+    known.kept = known.history.head
+    return known.epoch, known.history.head, known.history.dump()

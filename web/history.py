@@ -1,0 +1,796 @@
+"""The history API: versions, content at any time, differences, who wrote what, and ways back.
+
+Routes read the request and name a question; the question is a function of this module that the historian's
+process puts to the history (``web.historian``), and most give the body of the answer, so that no long list
+is made or written out on the event loop.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from collab.document import TEXT_ROOT
+from collab.errors import (
+    CorruptLog,
+    DocumentDeleted,
+    DocumentNotFound,
+    Forbidden,
+    HeadMoved,
+    InvalidName,
+    InvalidRequest,
+    NotAuthenticated,
+    RateLimited,
+    StorageUnavailable,
+    TooLarge,
+)
+from collab.log import Actor, Origin
+from storage.labels import NAME_LIMIT, NOTE_LIMIT, Label, LabelExists, Labels, NoSuchLabel
+from web.auth import Editor, Grant
+from web.documents import Rooms, Store
+from web.historian import Historian, HistoryBusy
+from web.problem import problem, responses
+
+if TYPE_CHECKING:
+    from collab.history import Change, History, Share, Version
+
+router = APIRouter(prefix="/api/documents/{document}", tags=["history"])
+
+MISSING = responses(
+    InvalidName,
+    NotAuthenticated,
+    Forbidden,
+    DocumentNotFound,
+    NoSuchLabel,
+    DocumentDeleted,
+    InvalidRequest,
+    RateLimited,
+    HistoryBusy,
+    StorageUnavailable,
+    CorruptLog,
+)
+IMMUTABLE = "private, max-age=31536000, immutable"  # what was, stays
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)?")
+SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+BUCKETS = 200  # that an activity is cut into when nobody says how
+
+
+# --- what is asked and answered ------------------------------------------------------------------------
+
+
+class Person(BaseModel):
+    """Who did something, as the server authenticated them."""
+
+    id: str = Field(examples=["user:ada"])
+    name: str = Field(examples=["Ada"])
+    kind: Literal["user", "guest", "agent"]
+
+
+class Part(Person):
+    """What one actor did: characters inserted and deleted."""
+
+    inserted: int
+    deleted: int
+
+
+class NamedVersion(BaseModel):
+    """A name for the version that ends with entry ``seq``."""
+
+    id: str = Field(examples=["version_5f0c8a1be34d2c77"])
+    seq: int
+    name: str = Field(examples=["Sent to the board"])
+    note: str
+    by: Person
+    at: datetime
+
+
+class Stats(BaseModel):
+    """Characters (Unicode code points) inserted and deleted."""
+
+    inserted: int
+    deleted: int
+
+
+class VersionEntry(BaseModel):
+    """A sitting: entries ``seq_from`` to ``seq_to`` of the log. Its ref is ``seq_to``."""
+
+    seq_from: int
+    seq_to: int
+    started_at: datetime
+    ended_at: datetime
+    actors: list[Part]
+    label: NamedVersion | None = Field(description="The latest name given to `seq_to`.")
+    labels: list[NamedVersion]
+    origin: Literal["edit", "offline", "import", "api", "restore", "undo"]
+    stats: Stats
+    excerpt: str = Field(description="The first of what it added and left.")
+
+
+class VersionList(BaseModel):
+    """Versions, the newest first; ``next`` is the cursor of the following page."""
+
+    versions: list[VersionEntry]
+    head: int
+    next: str | None
+
+
+class NewVersion(BaseModel):
+    """A name for a version."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=NAME_LIMIT, examples=["Sent to the board"])
+    note: str = Field(default="", max_length=NOTE_LIMIT)
+    at: str | int = Field(default="head", description="A ref.", examples=["head", 1024, "2026-11-24T10:00:00Z"])
+
+
+class VersionChange(BaseModel):
+    """Another name or note; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(default=None, min_length=1, max_length=NAME_LIMIT)
+    note: str | None = Field(default=None, max_length=NOTE_LIMIT)
+
+
+class DiffPart(BaseModel):
+    """One step from the old text to the new one, and who made it."""
+
+    op: Literal["keep", "insert", "delete"]
+    text: str
+    actor: str | None = Field(default=None, description="An id of `actors`.")
+    at: datetime | None = None
+    seq: int | None = None
+
+
+class Diff(BaseModel):
+    """The parts that make the text as of ``from`` into that as of ``to``, or a page of them."""
+
+    seq_from: int
+    seq_to: int
+    stats: Stats = Field(description="Of the whole, whatever the page.")
+    actors: list[Person]
+    parts: list[DiffPart]
+    next: str | None = Field(description="The cursor of the following page; null: this was the last.")
+
+
+class DiffStats(BaseModel):
+    """How much differs."""
+
+    seq_from: int
+    seq_to: int
+    stats: Stats
+
+
+class BlameRun(BaseModel):
+    """``length`` characters in a row that one actor typed."""
+
+    length: int
+    actor: str = Field(description="An id of `actors`.")
+    first_at: datetime
+    last_at: datetime
+    seq: int = Field(description="The last entry that typed in it.")
+
+
+class Blame(BaseModel):
+    """Who typed the text as of ``seq``, from position ``start`` on."""
+
+    seq: int
+    start: int
+    actors: list[Person]
+    runs: list[BlameRun]
+    next: int | None = Field(description="The position at which the following page starts.")
+
+
+class ActivityBucket(BaseModel):
+    """What was done in the time from ``start``."""
+
+    start: datetime
+    seq_from: int
+    seq_to: int
+    actors: list[Part]
+    inserted: int
+    deleted: int
+
+
+class Activity(BaseModel):
+    """Buckets in which something was done, in order of time."""
+
+    bucket: float = Field(description="Seconds that a bucket lasts.")
+    head: int
+    buckets: list[ActivityBucket]
+
+
+class Restore(BaseModel):
+    """What to bring back: the text as of ``from``, all of it or a range of its characters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    from_: str | int = Field(alias="from", description="A ref.", examples=[1024, "Sent to the board"])
+    range: tuple[int, int] | None = Field(default=None, description="Start and stop in the old text.")
+    expected_head: int | None = Field(default=None, description="Refuse (412) when the head is another.")
+    note: str = Field(default="", max_length=NOTE_LIMIT)
+
+
+class Undo(BaseModel):
+    """What to take back: all, or what one actor did, in a stretch of time or of seqs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    actor: str | None = Field(default=None, examples=["agent:translator"])
+    since: str | int | None = Field(default=None, description="A ref: what came after it.")
+    until: str | int | None = Field(default=None, description="A ref: what came up to it.")
+    expected_head: int | None = None
+    note: str = Field(default="", max_length=NOTE_LIMIT)
+
+
+class Checkpoint(BaseModel):
+    """How the document was before: a version ends there, whatever happens next."""
+
+    seq: int
+
+
+class Restored(BaseModel):
+    """``version`` is the new one; null when there was nothing to do."""
+
+    version: VersionEntry | None
+    checkpoint: Checkpoint
+    stats: Stats
+    other_roots: bool = Field(
+        description="Something else than text was changed in that stretch, and was left as it is."
+    )
+
+
+class Changed(BaseModel):
+    """A 412: what has happened since the expected head."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    head: int
+    changed: list[VersionEntry]
+
+
+# --- refs ----------------------------------------------------------------------------------------------
+
+
+class Ref(NamedTuple):
+    """Which version is meant: a seq, or a time (microseconds), or neither: the head."""
+
+    seq: int | None = None
+    time: int | None = None
+
+
+HEAD = Ref()
+
+RefQuery = Annotated[
+    str,
+    Query(
+        max_length=NAME_LIMIT,
+        description="A ref: a seq, the id or name of a version, `head`, or an RFC 3339 time.",
+        examples=["head", "1024", "Sent to the board", "2026-11-24T10:00:00Z"],
+    ),
+]
+
+
+def historian_of(request: Request) -> Historian:
+    found: Historian = request.app.state.historian
+    return found
+
+
+def labels_of(request: Request) -> Labels:
+    found: Labels = request.app.state.labels
+    return found
+
+
+Asked = Annotated[Historian, Depends(historian_of)]
+Names = Annotated[Labels, Depends(labels_of)]
+HistoryReader = Editor
+
+
+async def ref_of(labels: Labels, document: str, given: str | int) -> Ref:
+    """What ``given`` means. Raises NoSuchLabel, InvalidRequest."""
+    text = str(given).strip()
+    if text == "head":
+        return HEAD
+    if text.isascii() and text.isdigit():
+        return Ref(int(text[:18]))
+    if (time := _time(text)) is not None:
+        return Ref(time=time)
+    if text.startswith("version_"):
+        return Ref((await labels.get(document, text)).seq)
+    return Ref((await labels.named(document, text)).seq)
+
+
+def _time(text: str) -> int | None:
+    """Microseconds, of a time or a date (its first moment, UTC)."""
+    if not re.match(r"\d{4}-\d\d-\d\d", text):
+        return None
+    try:
+        at = datetime.fromisoformat(text.upper().replace(" ", "T") if len(text) > 10 else text)
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{text!r} is not an RFC 3339 time, like 2026-11-24T10:00:00Z") from None
+
+
+def seq_of(history: History, ref: Ref) -> int:
+    if ref.time is not None:
+        return history.at(ref.time)
+    if ref.seq is None:
+        return history.head
+    if ref.seq > history.head:
+        raise InvalidRequest(f"the document has entries up to {history.head}; there is no version {ref.seq}")
+    return ref.seq
+
+
+def _moment(given: str | None, name: str) -> int | None:
+    if given is None:
+        return None
+    found = _time(given.strip())
+    if found is None:
+        raise InvalidRequest(f"{name} must be an RFC 3339 time, like 2026-11-24T10:00:00Z, not {given!r}")
+    return found
+
+
+def _seconds(given: str, name: str) -> float:
+    found = DURATION.fullmatch(given.strip())
+    if found is None or not float(found[1]):
+        raise InvalidRequest(f"{name} must be a time such as 300s, 5m, 1h or 1d, not {given!r}")
+    return float(found[1]) * SECONDS[found[2]]
+
+
+# --- versions ------------------------------------------------------------------------------------------
+
+
+@router.get("/versions", response_model=VersionList, responses=MISSING)
+async def list_versions(
+    grant: HistoryReader,
+    documents: Store,
+    historian: Asked,
+    labels: Names,
+    kind: Literal["all", "named", "auto"] = "all",
+    author: Annotated[str | None, Query(max_length=300, description="An actor's id.")] = None,
+    since: Annotated[str | None, Query(description="An RFC 3339 time.", max_length=40)] = None,
+    until: Annotated[str | None, Query(description="An RFC 3339 time.", max_length=40)] = None,
+    gap: Annotated[str, Query(description="Silence that ends a version.", max_length=20)] = "300s",
+    span: Annotated[str, Query(description="What a version lasts at most.", max_length=20)] = "1h",
+    split: Literal["time", "author"] = "time",
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[int | None, Query(ge=0, le=1 << 53)] = None,
+) -> Response:
+    """The log as versions, the newest first. A version ends at a name, at a change of origin, after silence
+    (`gap`), before it would last longer than `span`, and with `split=author` when somebody else goes on. The
+    bounds of a version that is followed by another never change."""
+    await documents.get(grant.document)
+    body = await historian.ask(
+        grant.identity.actor.id,
+        grant.document,
+        versions,
+        await labels.list(grant.document),
+        limit,
+        {
+            "kind": kind,
+            "author": author,
+            "since": _moment(since, "since"),
+            "until": _moment(until, "until"),
+            "gap": _seconds(gap, "gap"),
+            "span": _seconds(span, "span"),
+            "split": split,
+            "before": cursor,
+        },
+    )
+    return _json(body)
+
+
+@router.get("/versions/{ref}", response_model=VersionEntry, responses=MISSING)
+async def read_version(
+    grant: HistoryReader, ref: str, documents: Store, historian: Asked, labels: Names
+) -> Response:
+    """The version that entry `ref` belongs to."""
+    await documents.get(grant.document)
+    named = await labels.list(grant.document)
+    wanted = await ref_of(labels, grant.document, ref)
+    return _json(await historian.ask(grant.identity.actor.id, grant.document, version, named, wanted))
+
+
+@router.post(
+    "/versions", status_code=201, responses={**MISSING, **responses(LabelExists)}, response_model=VersionEntry
+)
+async def name_version(
+    new: NewVersion, grant: Editor, documents: Store, historian: Asked, labels: Names
+) -> Response:
+    """Name the document as it is now, or as it was at any time. Names are never pruned."""
+    name, actor = grant.document, grant.identity.actor
+    await documents.get(name)
+    seq = await historian.ask(actor.id, name, seq_of, await ref_of(labels, name, new.at))
+    if not seq:
+        raise InvalidRequest("nothing has been written by then, so there is nothing to name")
+    made = await labels.create(name, seq, new.name, new.note, actor.id)
+    body = await historian.ask(actor.id, name, version, await labels.list(name), Ref(seq))
+    return _json(body, 201, {"Location": f"{_at(name)}/versions/{made.id}"})
+
+
+@router.patch("/versions/{id}", responses={**MISSING, **responses(LabelExists)}, response_model=NamedVersion)
+async def rename_version(id: str, change: VersionChange, grant: Editor, labels: Names) -> Response:
+    """Give a named version another name or note."""
+    made = await labels.change(grant.document, id, name=change.name, note=change.note)
+    return _json(json.dumps(_label(made)).encode())
+
+
+@router.delete("/versions/{id}", status_code=204, responses=MISSING)
+async def unname_version(id: str, grant: Editor, labels: Names) -> None:
+    """Take the name away. What it named stays."""
+    await labels.delete(grant.document, id)
+
+
+def versions(history: History, labels: Sequence[Label], limit: int, asked: dict[str, Any]) -> bytes:
+    ends = [(label.seq, label.id) for label in labels]
+    page = history.versions(labels=ends, limit=limit, **asked)
+    by_id = {label.id: label for label in labels}
+    shown = [_version(one, by_id) for one in page.versions]
+    cursor = None if page.before is None else str(page.before)
+    return json.dumps({"versions": shown, "head": history.head, "next": cursor}).encode()
+
+
+def version(history: History, labels: Sequence[Label], ref: Ref) -> bytes:
+    seq = seq_of(history, ref)
+    if not seq:
+        raise NoSuchLabel("nothing had been written by then")
+    return json.dumps(_version_at(history, labels, seq)).encode()
+
+
+def _version_at(history: History, labels: Sequence[Label], seq: int) -> dict[str, Any]:
+    found = history.versions(labels=[(label.seq, label.id) for label in labels], containing=seq, limit=1)
+    return _version(found.versions[0], {label.id: label for label in labels})
+
+
+def _version(one: Version, labels: dict[str, Label]) -> dict[str, Any]:
+    named = [_label(labels[id]) for id in one.labels]
+    return {
+        "seq_from": one.seq_from,
+        "seq_to": one.seq_to,
+        "started_at": _shown(one.started_at),
+        "ended_at": _shown(one.ended_at),
+        "actors": [_part(share) for share in one.actors],
+        "label": max(named, key=lambda label: str(label["at"])) if named else None,
+        "labels": named,
+        "origin": one.origin.name.lower(),
+        "stats": {"inserted": one.inserted, "deleted": one.deleted},
+        "excerpt": one.excerpt,
+    }
+
+
+def _label(label: Label) -> dict[str, Any]:
+    return {
+        "id": label.id,
+        "seq": label.seq,
+        "name": label.name,
+        "note": label.note,
+        "by": _person(label.made_by),
+        "at": _shown(label.made_at),
+    }
+
+
+# --- differences ---------------------------------------------------------------------------------------
+
+
+@router.get(
+    "/diff",
+    response_model=None,
+    responses={
+        200: {
+            "description": "By `format`: the parts, a unified diff that `patch` applies, HTML with `<ins>` and "
+            "`<del>`, or only how much differs.",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "anyOf": [{"$ref": "#/components/schemas/Diff"}, {"$ref": "#/components/schemas/DiffStats"}]
+                    }
+                },
+                "text/x-diff": {"schema": {"type": "string"}},
+                "text/html": {"schema": {"type": "string"}},
+            },
+        },
+        **MISSING,
+    },
+)
+async def read_diff(
+    grant: HistoryReader,
+    documents: Store,
+    historian: Asked,
+    labels: Names,
+    from_: Annotated[str, Query(alias="from", max_length=NAME_LIMIT, description="A ref.", examples=["0"])],
+    to: RefQuery = "head",
+    format: Literal["ops", "unified", "html", "stats"] = "ops",
+    granularity: Literal["char", "word", "line"] = "char",
+    cursor: Annotated[int, Query(ge=0, le=1 << 53)] = 0,
+) -> Response:
+    """What makes the text as of `from` into that as of `to`, each part with who made it. Read off the log,
+    not guessed: text that was typed again is new. What is too long for one answer comes in pages (`next`)."""
+    name = grant.document
+    await documents.get(name)
+    old, new = await ref_of(labels, name, from_), await ref_of(labels, name, to)
+    body, cursor_next = await historian.ask(
+        grant.identity.actor.id, name, diff, old, new, format, granularity, cursor
+    )
+    media = {"unified": "text/x-diff", "html": "text/html"}.get(format)
+    if media is None:
+        return _json(body)
+    # The page's policy lets nothing in it run, and the markup is escaped.
+    headers = {} if cursor_next is None else {"Link": f'<?cursor={cursor_next}>; rel="next"'}
+    return Response(body, media_type=f"{media}; charset=utf-8", headers=headers)
+
+
+def diff(
+    history: History,
+    old: Ref,
+    new: Ref,
+    format: Literal["ops", "unified", "html", "stats"],
+    granularity: Literal["char", "word", "line"],
+    cursor: int,
+) -> tuple[bytes, int | None]:
+    from collab.diff import markup, unified
+
+    a, b = seq_of(history, old), seq_of(history, new)
+    if format == "unified":
+        whole = history.compare(a, b, granularity="line")
+        return unified(whole, f"seq {a}", f"seq {b}").encode("utf-8", "replace"), None
+    if format == "stats":
+        whole = history.compare(a, b, granularity=granularity)
+        stats = {"inserted": whole.inserted, "deleted": whole.deleted}
+        return json.dumps({"seq_from": a, "seq_to": b, "stats": stats}).encode(), None
+    found = history.diff(a, b, granularity=granularity, cursor=cursor)
+    if format == "html":
+        return markup(found.parts).encode("utf-8", "replace"), found.cursor
+    people: dict[str, dict[str, str]] = {}
+    parts = []
+    for part in found.parts:
+        shown: dict[str, Any] = {"op": part.op, "text": part.text}
+        if part.actor is not None and part.at is not None:
+            people.setdefault(part.actor.id, _person(part.actor))
+            shown |= {"actor": part.actor.id, "at": _shown(part.at), "seq": part.seq}
+        parts.append(shown)
+    answer = {
+        "seq_from": a,
+        "seq_to": b,
+        "stats": {"inserted": found.inserted, "deleted": found.deleted},
+        "actors": list(people.values()),
+        "parts": parts,
+        "next": None if found.cursor is None else str(found.cursor),
+    }
+    return json.dumps(answer).encode(), found.cursor
+
+
+# --- who wrote what, and when --------------------------------------------------------------------------
+
+
+@router.get("/blame", response_model=Blame, responses=MISSING)
+async def read_blame(
+    grant: HistoryReader,
+    documents: Store,
+    historian: Asked,
+    labels: Names,
+    at: RefQuery = "head",
+    from_: Annotated[int, Query(alias="from", ge=0, le=1 << 53, description="A position.")] = 0,
+    to: Annotated[int | None, Query(ge=0, le=1 << 53, description="A position, not included.")] = None,
+) -> Response:
+    """Who typed the text, as runs of characters in document order. Positions are Unicode code points."""
+    await documents.get(grant.document)
+    ref = await ref_of(labels, grant.document, at)
+    return _json(await historian.ask(grant.identity.actor.id, grant.document, blame, ref, from_, to))
+
+
+def blame(history: History, ref: Ref, start: int, stop: int | None) -> bytes:
+    seq = seq_of(history, ref)
+    found = history.blame(seq, start, stop)
+    people = {run.actor.id: _person(run.actor) for run in found.runs}
+    runs = [
+        {
+            "length": run.length,
+            "actor": run.actor.id,
+            "first_at": _shown(run.first_at),
+            "last_at": _shown(run.last_at),
+            "seq": run.seq,
+        }
+        for run in found.runs
+    ]
+    answer = {"seq": seq, "start": start, "actors": list(people.values()), "runs": runs, "next": found.after}
+    return json.dumps(answer).encode()
+
+
+@router.get("/activity", response_model=Activity, responses=MISSING)
+async def read_activity(
+    grant: HistoryReader,
+    documents: Store,
+    historian: Asked,
+    since: Annotated[str | None, Query(description="An RFC 3339 time.", max_length=40)] = None,
+    until: Annotated[str | None, Query(description="An RFC 3339 time.", max_length=40)] = None,
+    bucket: Annotated[
+        str | None, Query(description="Such as 60s, 5m, 1h, 1d; chosen to make some 200.", max_length=20)
+    ] = None,
+) -> Response:
+    """Who wrote how much, by time: for a slider over the history."""
+    await documents.get(grant.document)
+    body = await historian.ask(
+        grant.identity.actor.id,
+        grant.document,
+        activity,
+        None if bucket is None else _seconds(bucket, "bucket"),
+        _moment(since, "since"),
+        _moment(until, "until"),
+    )
+    return _json(body)
+
+
+def activity(history: History, bucket: float | None, since: int | None, until: int | None) -> bytes:
+    if bucket is None:
+        first = since if since is not None else history.received(1) if history.head else 0
+        last = until if until is not None else history.received(history.head) if history.head else 0
+        bucket = max(1.0, (last - first) / 1e6 / BUCKETS)
+    buckets = [
+        {
+            "start": _shown(one.start),
+            "seq_from": one.seq_from,
+            "seq_to": one.seq_to,
+            "actors": [_part(share) for share in one.actors],
+            "inserted": one.inserted,
+            "deleted": one.deleted,
+        }
+        for one in history.activity(bucket, since=since, until=until)
+    ]
+    return json.dumps({"bucket": bucket, "head": history.head, "buckets": buckets}).encode()
+
+
+# --- ways back -----------------------------------------------------------------------------------------
+
+BACK: dict[int | str, dict[str, Any]] = {
+    **MISSING,
+    **responses(TooLarge),
+    412: {
+        "description": "`head-moved`: the head is not the expected one; with what has changed since.",
+        "content": {"application/problem+json": {"schema": Changed.model_json_schema()}},
+    },
+}
+
+
+@router.post("/restore", status_code=201, response_model=Restored, responses=BACK)
+async def restore_version(
+    wanted: Restore, grant: Editor, documents: Store, historian: Asked, labels: Names, hub: Rooms
+) -> Response:
+    """Make the text what it was, as an ordinary edit of yours: what stayed keeps its authors, who is
+    writing keeps their place, and the history grows by one version. How it was before is a version too."""
+    name = grant.document
+    await documents.get(name)
+    ref = await ref_of(labels, name, wanted.from_)
+    return await _back(
+        grant, historian, labels, hub, Origin.RESTORE, wanted.expected_head, restore, ref, wanted.range
+    )
+
+
+@router.post("/undo", status_code=201, response_model=Restored, responses=BACK)
+async def undo_edits(
+    wanted: Undo, grant: Editor, documents: Store, historian: Asked, labels: Names, hub: Rooms
+) -> Response:
+    """Take back what somebody did and keep everyone else's edits: what they typed and is still there goes,
+    what they deleted comes back in its place."""
+    name = grant.document
+    await documents.get(name)
+    since = None if wanted.since is None else await ref_of(labels, name, wanted.since)
+    until = None if wanted.until is None else await ref_of(labels, name, wanted.until)
+    return await _back(
+        grant, historian, labels, hub, Origin.UNDO, wanted.expected_head, undo, wanted.actor, since, until
+    )
+
+
+async def _back(
+    grant: Grant,
+    historian: Historian,
+    labels: Labels,
+    hub: Rooms,
+    origin: Origin,
+    expected: int | None,
+    question: Any,
+    *arguments: Any,
+) -> Response:
+    name, actor = grant.document, grant.identity.actor
+    named = await labels.list(name)
+    client = secrets.randbelow(1 << 32)
+    head, change = await historian.ask(actor.id, name, question, client, *arguments)
+    try:
+        if expected is not None and head != expected:
+            raise HeadMoved(f"the document is at {head}, not at {expected} any more", head)
+        stats = {"inserted": change.inserted, "deleted": change.deleted}
+        answer: dict[str, Any] = {"version": None, "checkpoint": {"seq": head}, "stats": stats}
+        answer["other_roots"] = change.other
+        if change.update is not None:
+            first, last = await hub.write(name, actor, origin, change.update, expected)
+            answer["checkpoint"] = {"seq": first - 1}
+            body = await historian.ask(actor.id, name, version, named, Ref(last))
+            answer["version"] = json.loads(body)
+        return _json(json.dumps(answer).encode(), 201)
+    except HeadMoved as error:
+        changed = await historian.ask(actor.id, name, changes_since, named, expected or 0)
+        return problem(error.status, error.code, str(error), head=error.head, changed=json.loads(changed))
+
+
+def restore(
+    history: History, client: int, ref: Ref, range: tuple[int, int] | None
+) -> tuple[int, Change]:
+    return history.head, history.restore(seq_of(history, ref), client, range=range)
+
+
+def undo(
+    history: History, client: int, actor: str | None, since: Ref | None, until: Ref | None
+) -> tuple[int, Change]:
+    after = 0 if since is None else seq_of(history, since)
+    last = None if until is None else seq_of(history, until)
+    return history.head, history.undo(client, actor=actor, after=after, until=last)
+
+
+def changes_since(history: History, labels: Sequence[Label], seq: int) -> bytes:
+    ends = [*((label.seq, label.id) for label in labels)]
+    page = history.versions(labels=ends, limit=20)
+    by_id = {label.id: label for label in labels}
+    return json.dumps([_version(one, by_id) for one in page.versions if one.seq_to > seq]).encode()
+
+
+# --- what it was ---------------------------------------------------------------------------------------
+
+
+def content(
+    history: History, ref: Ref, format: Literal["markdown", "text", "html", "json"]
+) -> tuple[int, bytes]:
+    seq = seq_of(history, ref)
+    if format == "json":
+        texts = {root: history.content(seq, root) for root in history.weave.texts()}
+        return seq, json.dumps({"seq": seq, "roots": texts}).encode()
+    text = history.content(seq)
+    if format == "html":
+        text = rendered(text)
+    return seq, text.encode("utf-8", "replace")
+
+
+def rendered(markdown: str) -> str:
+    """Markdown as HTML in which nothing can run: what is HTML in it is shown as text."""
+    from markdown_it import MarkdownIt
+
+    rules = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    html: str = rules.render(markdown)
+    return html
+
+
+# --- forms ---------------------------------------------------------------------------------------------
+
+
+def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status, {"Cache-Control": "no-cache", **(headers or {})}, "application/json")
+
+
+def _at(document: str) -> str:
+    from urllib.parse import quote
+
+    return f"/api/documents/{quote(document, safe='')}"
+
+
+def _shown(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _person(actor: Actor) -> dict[str, str]:
+    return {"id": actor.id, "name": actor.name, "kind": actor.kind}
+
+
+def _part(share: Share) -> dict[str, Any]:
+    return {**_person(share.actor), "inserted": share.inserted, "deleted": share.deleted}
+
+
+__all__ = ["TEXT_ROOT", "router"]
