@@ -47,7 +47,8 @@ NEVER = 0xFFFF_FFFF  # the seq of a deletion that has not happened
 EMBEDDED = 0xFFFC  # OBJECT REPLACEMENT CHARACTER: an image or the like inside a text
 REPLACEMENT = 0xFFFD  # stands for half of a surrogate pair, as in Yjs
 KEYED = 1 << 15  # among the kinds of a root: it has values of keys, as a map
-XML = 1 << 14  # ... and shared types that are XML elements or texts
+XML = 1 << 14  # ... shared types that are XML elements or texts
+SHARED = 1 << 13  # ... and other shared types
 
 _UTF_16 = f"utf-16-{sys.byteorder[0]}e"
 _NONE = -1
@@ -365,8 +366,8 @@ class Weave:
         else:
             return True
         self.kinds[root] |= 1 << kind
-        if kind == TYPE and data[struct.body] in (XML_ELEMENT, XML_TEXT):
-            self.kinds[root] |= XML
+        if kind == TYPE:
+            self.kinds[root] |= XML if data[struct.body] in (XML_ELEMENT, XML_TEXT) else SHARED
 
         units: array[int] | None = None
         if kind == STRING:
