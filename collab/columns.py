@@ -1,8 +1,9 @@
 """Columns of integers as bytes: what a cache of history is made of.
 
 A column is coded as the differences of its values, split into planes of bytes, since most of them are
-small and alike; then all is compressed together. A checksum stands before it, and whoever reads refuses
-what is not exactly what was written.
+small and alike; columns of one or two bytes are no quantities but letters and flags, and stay as they
+are. Then all is compressed together. A checksum stands before it, and whoever reads refuses what is not
+exactly what was written.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Column = npt.NDArray[np.int64]
+Column = npt.NDArray[np.signedinteger[Any]]
 
 _MAGIC = b"collab history 1\n"  # another number: another format, and the old is refused
 _HEADER = struct.Struct("<IQ")  # CRC-32 of the rest, size when expanded
@@ -26,13 +27,15 @@ _LEVEL = 6
 def dump(facts: Mapping[str, Any], columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """``facts`` (JSON) and columns of integers (at most 62 bits) as bytes. Equal input gives equal bytes."""
     planes = bytearray()
-    shapes: dict[str, tuple[int, int]] = {}
+    shapes: dict[str, tuple[int, int, bool]] = {}  # length, bytes of each, whether differences
     for name, values in columns.items():
-        steps = values.astype(np.int64)
-        steps[1:] -= steps[:-1].copy()
-        codes = ((steps << 1) ^ (steps >> 63)).astype("<u8")
+        codes = values.astype("<u8")
+        if steps := values.dtype.itemsize > 2:
+            signed = values.astype(np.int64)
+            signed[1:] -= signed[:-1].copy()
+            codes = ((signed << 1) ^ (signed >> 63)).astype("<u8")
         width = (int(codes.max(initial=0)).bit_length() + 7) // 8
-        shapes[name] = len(values), width
+        shapes[name] = len(values), width, steps
         planes += codes.view(np.uint8).reshape(-1, 8)[:, :width].T.tobytes()
     head = json.dumps({"facts": facts, "columns": shapes}, separators=(",", ":")).encode()
     body = struct.pack("<I", len(head)) + head + bytes(planes)
@@ -58,14 +61,16 @@ def load(data: bytes) -> tuple[dict[str, Any], dict[str, Column]]:
         head = json.loads(body[4 : 4 + length])
         at = 4 + length
         columns: dict[str, Column] = {}
-        for name, (count, width) in head["columns"].items():
-            numbers = np.zeros(count, np.int64)
+        for name, (count, width, steps) in head["columns"].items():
+            numbers = np.zeros(count, np.int32 if width < 4 else np.int64)
             for plane in range(width):
                 part = np.frombuffer(body, np.uint8, count, at)
                 if plane == 0 or part.any():
-                    numbers |= part.astype(np.int64) << 8 * plane
+                    numbers |= part.astype(numbers.dtype) << 8 * plane
                 at += count
-            columns[name] = np.cumsum((numbers >> 1) ^ -(numbers & 1))
+            if steps:
+                numbers = np.cumsum((numbers >> 1) ^ -(numbers & 1), dtype=np.int64)
+            columns[name] = numbers
         return head["facts"], columns
     except (zlib.error, struct.error, LookupError, TypeError) as error:
         raise ValueError("the cache of history is damaged") from error

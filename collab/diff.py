@@ -82,11 +82,12 @@ class Diff:
         value[after] = reads
         units = [*olds, value[texts[Op.INSERT]]]
 
-        # Segments: stretches that are kept whole, and stretches where nothing is.
+        # Segments are stretches that are kept whole, and stretches where nothing is.
         either = np.flatnonzero(in_old | in_new)
         kept = same[either]
-        segment = np.zeros(size, np.int64)
-        segment[either] = np.cumsum(np.concatenate(([False], kept[1:] != kept[:-1]))) if len(either) else 0
+        edges = either[
+            np.flatnonzero(kept[1:] != kept[:-1]) + 1
+        ]  # the first of each, but for the first segment
 
         inserted = strand.inserted if old <= new else strand.deleted
         deleted = strand.deleted if old <= new else strand.inserted
@@ -97,19 +98,22 @@ class Diff:
             self._texts.append(decode(units[op]))
             if not len(indices):
                 continue
-            seqs = np.zeros(len(indices), np.int64)
-            if op is not Op.KEEP:
+            if op is Op.KEEP:
+                firsts = np.unique(np.append(np.searchsorted(indices, edges), 0))
+                firsts = firsts[firsts < len(indices)]
+                last = np.zeros(len(firsts), np.int64)
+            else:
                 seqs = (deleted if op is Op.DELETE else inserted)[indices].astype(np.int64)
                 seqs[(seqs <= low) | (seqs > high)] = NOBODY
-            owner = owners[seqs]
-            own = segment[indices]
-            cuts = np.flatnonzero((own[1:] != own[:-1]) | (owner[1:] != owner[:-1])) + 1
-            firsts = np.concatenate(([0], cuts))
-            points = np.concatenate(([0], np.cumsum((units[op] & 0xFC00) != 0xDC00)))
-            stops = np.concatenate((cuts, [len(indices)]))
-            key = own[firsts] * 2 + (op is Op.INSERT)
-            last = np.maximum.reduceat(seqs, firsts)
-            columns.append((key, np.full(len(firsts), op, np.int64), points[firsts], points[stops], last))
+                own, owner = np.searchsorted(edges, indices, "right"), owners[seqs]
+                cuts = np.flatnonzero((own[1:] != own[:-1]) | (owner[1:] != owner[:-1])) + 1
+                firsts = np.append(0, cuts)
+                last = np.maximum.reduceat(seqs, firsts)
+            key = np.searchsorted(edges, indices[firsts], "right") * 2 + (op is Op.INSERT)
+            bounds = np.append(firsts, len(indices))
+            if strand.highs is not None:  # units and code points differ
+                bounds = np.append(0, np.cumsum((units[op] & 0xFC00) != 0xDC00))[bounds]
+            columns.append((key, np.full(len(firsts), op, np.int64), bounds[:-1], bounds[1:], last))
         if columns:
             key, *rest = (np.concatenate(column) for column in zip(*columns, strict=True))
             order = np.argsort(key, kind="stable")

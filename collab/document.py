@@ -58,7 +58,7 @@ def new_doc() -> Doc[Any]:
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
+def reading(what: str) -> Iterator[None]:
     """Reads of a doc, or of updates, that went wrong panic too."""
     try:
         yield
@@ -70,7 +70,7 @@ def _reading(what: str) -> Iterator[None]:
 
 def text(doc: Doc[Any]) -> str:
     """The shared text, in code points. A read: it changes nothing. Raises CorruptLog."""
-    with _reading("the text"):
+    with reading("the text"):
         return str(doc.get(TEXT_ROOT, type=Text))
 
 
@@ -81,7 +81,7 @@ def clocks(doc: Doc[Any]) -> dict[int, int]:
 def reach(update: bytes) -> dict[int, int]:
     """The clocks that ``update`` reaches, read from its own lengths. A Doc can be one short of them
     after an edit split a surrogate pair. Raises CorruptLog."""
-    with _reading("a stored update"):
+    with reading("a stored update"):
         return state_vector(get_state(update))
 
 
@@ -110,7 +110,7 @@ def apply_batch(doc: Doc[Any], updates: Iterable[bytes]) -> None:
 def merge(updates: Sequence[bytes]) -> bytes:
     """One update that says what all of them say, from their own bytes. Raises CorruptLog."""
     level = list(updates)
-    with _reading("a stored update"):
+    with reading("a stored update"):
         while len(level) > 1:
             level = [merge_updates(*level[i : i + _MERGE_WIDTH]) for i in range(0, len(level), _MERGE_WIDTH)]
     return level[0] if level else EMPTY_UPDATE
@@ -163,11 +163,11 @@ def snapshot(updates: Sequence[bytes], expected: Mapping[int, int] | None, *, ve
 
 def difference(doc: Doc[Any], known: Mapping[int, int]) -> bytes:
     """What a replica that has seen ``known`` lacks, with the whole delete set. Raises CorruptLog."""
-    with _reading("the document"):
+    with reading("the document"):
         return doc.get_update(encode_state_vector(known))
 
 
 def lacking(update: bytes, known: Mapping[int, int]) -> bytes:
     """As ``difference``, from the bytes of an update and not through a doc."""
-    with _reading("a stored update"):
+    with reading("a stored update"):
         return get_update(update, encode_state_vector(known))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -161,11 +161,11 @@ class History:
         """All of it as bytes, for ``load``: a cache, that the log can always make again. Two histories of
         the same log give the same bytes."""
         facts, columns = self.weave.columns()
-        entries = {
+        entries: dict[str, npt.NDArray[Any]] = {
             "actor": np.array(self._actor, np.int64),
             "received": np.array(self._received, np.int64),
-            "origin": np.array(self._origin, np.int64),
-            "other": np.array(self._other, np.int64),
+            "origin": np.array(self._origin, np.uint8),
+            "other": np.array(self._other, np.uint8),
         }
         return columns_dump({"actors": self.actors, "weave": facts}, {**columns, **entries})
 
@@ -490,7 +490,7 @@ class History:
         for name in self.weave.texts():
             strand = self.weave.strand(name)
             order, seqs = strand.births
-            low, high = np.searchsorted(seqs, (seq_from, seq_to + 1))
+            low, high = np.searchsorted(seqs, np.array((seq_from, seq_to + 1), np.uint32))
             born = order[low:high]
             left = born[strand.deleted[born] > seq_to]
             if strand.hidden is not None:

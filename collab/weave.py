@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from collab.columns import Column
 from collab.update import (
     ANY,
     BINARY,
@@ -47,11 +48,13 @@ NEVER = 0xFFFF_FFFF  # the seq of a deletion that has not happened
 EMBEDDED = 0xFFFC  # OBJECT REPLACEMENT CHARACTER: an image or the like inside a text
 REPLACEMENT = 0xFFFD  # stands for half of a surrogate pair, as in Yjs
 KEYED = 1 << 15  # among the kinds of a root: it has values of keys, as a map
-XML = 1 << 14  # ... and shared types that are XML elements or texts
+XML = 1 << 14  # ... shared types that are XML elements or texts
+SHARED = 1 << 13  # ... and other shared types
 
 _UTF_16 = f"utf-16-{sys.byteorder[0]}e"
 _NONE = -1
 _FEW = 16  # deletions up to this long are marked one by one, longer ones by numpy
+_LOOK = 1024  # units that are looked at in one go where the first of them mostly tells
 _STRING_AFTER = STRING | ORIGIN
 _STRING_BETWEEN = STRING | ORIGIN | RIGHT_ORIGIN
 
@@ -184,7 +187,7 @@ class Weave:
 
         deleted = joined("deleted")
         columns: dict[str, npt.NDArray[Any]] = {
-            "units": joined("units"),
+            "units": joined("units").astype(np.uint16),
             "inserted": joined("inserted"),
             "is_deleted": np.packbits(deleted != NEVER),
             "deleted": deleted[deleted != NEVER],
@@ -195,11 +198,11 @@ class Weave:
             column = np.array(getattr(self, "_" + name), np.int64)[runs]
             if name.endswith("_clock"):  # near its own, more often than near that of the run before
                 column -= columns["clock"]
-            columns[name] = column >= 0 if name == "at" else column
+            columns[name] = (column >= 0).astype(np.uint8) if name == "at" else column
         return facts, columns
 
     @classmethod
-    def from_columns(cls, facts: dict[str, Any], columns: Mapping[str, npt.NDArray[np.int64]]) -> Weave:
+    def from_columns(cls, facts: dict[str, Any], columns: Mapping[str, Column]) -> Weave:
         """The weave of which ``columns`` were these. Raises ValueError when they do not fit together."""
         weave = cls()
         weave.roots = {name: number for number, name in enumerate(facts["roots"])}
@@ -365,8 +368,8 @@ class Weave:
         else:
             return True
         self.kinds[root] |= 1 << kind
-        if kind == TYPE and data[struct.body] in (XML_ELEMENT, XML_TEXT):
-            self.kinds[root] |= XML
+        if kind == TYPE:
+            self.kinds[root] |= XML if data[struct.body] in (XML_ELEMENT, XML_TEXT) else SHARED
 
         units: array[int] | None = None
         if kind == STRING:
@@ -696,7 +699,11 @@ class Strand:
 
     def any_visible(self, seq: int, start: int, stop: int) -> bool:
         """Whether anything between two indices is in the document as of ``seq``."""
-        return bool(((self.inserted[start:stop] <= seq) & (self.deleted[start:stop] > seq)).any())
+        for first in range(start, stop, _LOOK):
+            part = slice(first, min(first + _LOOK, stop))
+            if ((self.inserted[part] <= seq) & (self.deleted[part] > seq)).any():
+                return True
+        return False
 
     def readable(self, mask: Mask, seq: int) -> tuple[Indices, Units]:
         """The indices of the units in ``mask`` that are text, and what they read as beside each other as
@@ -775,7 +782,7 @@ def decode(units: Units) -> str:
     return units.tobytes().decode(_UTF_16, "replace")
 
 
-def _array(typecode: str, values: npt.NDArray[np.int64]) -> array[int]:
+def _array(typecode: str, values: npt.NDArray[Any]) -> array[int]:
     made = array(typecode)
     made.frombytes(values.astype(np.dtype(typecode)).tobytes())
     return made
