@@ -223,6 +223,7 @@ class History:
         split: Literal["time", "author"] = "time",
         labels: Sequence[tuple[int, str]] = (),
         before: int | None = None,
+        containing: int | None = None,
         limit: int = 50,
     ) -> Versions:
         """The log cut into versions, newest first.
@@ -232,7 +233,7 @@ class History:
         A label (seq, id) ends a version too and moves no other bound. Bounds depend on nothing else: a
         version that is followed by another keeps them as the log grows, and pages always fit together.
         ``author`` (an actor's id) asks for those in which they took part, ``since`` and ``until`` for
-        those that touch that time.
+        those that touch that time, ``containing`` (a seq) for the one that it belongs to.
         """
         columns = self._look()
         starts = columns.starts(gap, span, split)
@@ -259,6 +260,8 @@ class History:
             wanted &= first * _MILLISECOND <= until
         if before is not None:
             wanted &= stops < before
+        if containing is not None:
+            wanted &= (starts < containing) & (containing <= stops)
         found = np.flatnonzero(wanted)[::-1]
         more, found = len(found) > limit, found[:limit]
         ids: dict[int, tuple[str, ...]] = {}

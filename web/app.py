@@ -17,12 +17,15 @@ from storage.accounts import Accounts
 from storage.answers import Answers
 from storage.database import Database
 from storage.documents import Documents
+from storage.histories import Histories
+from storage.labels import Labels
 from storage.log import UpdateLog
 from storage.migrations import migrate
-from web import accounts, documents, metrics, page, problem, sharing, websocket
+from web import accounts, documents, history, metrics, page, problem, sharing, websocket
 from web.auth import Authenticator
 from web.connections import Connections
 from web.headers import Guarded
+from web.historian import Historian
 from web.passwords import Passwords
 from web.settings import Settings, secret_of
 from web.signin import SignIn
@@ -61,6 +64,7 @@ def create_http(
     authenticator: Authenticator,
     connections: Connections,
     sign_in: SignIn,
+    historian: Historian,
 ) -> FastAPI:
     """The documents API, the page, and what operators ask."""
     app = FastAPI(
@@ -74,6 +78,8 @@ def create_http(
     app.state.hub = hub
     app.state.documents = Documents(database)
     app.state.answers = Answers(database)
+    app.state.labels = Labels(database)
+    app.state.historian = historian
     app.state.settings = settings
     app.state.access = access
     app.state.authenticator = authenticator
@@ -83,6 +89,7 @@ def create_http(
     problem.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     app.include_router(documents.router)
+    app.include_router(history.router)
     app.include_router(sharing.router)
     app.include_router(accounts.router)
     if settings.oidc_issuer:
@@ -114,6 +121,7 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             settings.awareness_bytes,
         )
         hub, access = Hub(UpdateLog(database), limits, workshop.run), Access(database)
+        historian = Historian(settings.url, Histories(database), settings.history_bytes, hub.stats.limited)
         secret, accounts_store = secret_of(settings), Accounts(database)
         authenticator = Authenticator(settings, secret, access, accounts_store)
         connections = Connections(authenticator, hub, settings)
@@ -126,14 +134,19 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             hub.stats.limited,
             connections.dismiss,
         )
-        http = create_http(settings, hub, database, access, authenticator, connections, sign_in)
+        http = create_http(settings, hub, database, access, authenticator, connections, sign_in, historian)
         async with asyncio.TaskGroup() as tasks:
             ready = asyncio.Event()
-            work = [tasks.create_task(hub.run(ready)), tasks.create_task(connections.run())]
+            work = [
+                tasks.create_task(hub.run(ready)),
+                tasks.create_task(connections.run()),
+                tasks.create_task(historian.run()),
+            ]
             await ready.wait()
             yield Collab(hub, authenticator, connections, Guarded(http))
             for task in work:
                 task.cancel()
+        historian.close()
     finally:
         workshop.close()
         await database.close()

@@ -164,38 +164,3 @@ async def change_document(grant: Editor, change: Change, documents: Store) -> Do
 async def delete_document(grant: Owner, documents: Store, hub: Rooms) -> None:
     await documents.delete(grant.document)
     hub.forget(grant.document)
-
-
-@router.get(
-    "/{document}/content",
-    response_class=Response,
-    responses={
-        200: {
-            "description": "The text, or with `format=yjs` the whole state as one Yjs update (v1). "
-            "The ETag is the seq of the last update in it.",
-            "content": {"text/markdown": {}, "application/octet-stream": {}},
-        },
-        304: {"description": "It has not changed."},
-        **MISSING,
-    },
-)
-async def read_content(
-    grant: Reader,
-    documents: Store,
-    hub: Rooms,
-    request: Request,
-    format: Literal["markdown", "yjs"] = "markdown",
-) -> Response:
-    name = grant.document
-    await documents.get(name)
-    if format == "yjs":
-        seq, body = await hub.state(name)
-        media_type = "application/octet-stream"
-    else:
-        seq, text = await hub.text(name)
-        body, media_type = text.encode("utf-8", "surrogatepass"), "text/markdown; charset=utf-8"
-    etag = f'"{seq}"'
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if request.headers.get("if-none-match") == etag:
-        return Response(status_code=304, headers=headers)
-    return Response(body, media_type=media_type, headers=headers)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from collab.errors import CollabError, CorruptLog, Overloaded, RateLimited, StorageUnavailable
+from collab.errors import CollabError, CorruptLog, Overloaded, RateLimited
 from collab.log import DocumentGone
 from storage.database import Database
 from storage.histories import Histories
@@ -76,7 +75,7 @@ class Historian:
         """
         if self._asking[by] >= WAITING_OF_ONE:
             self._limited["history"] += 1
-            raise RateLimited(f"{WAITING_OF_ONE} questions of yours on histories wait already; ask again then")
+            raise RateLimited(f"{WAITING_OF_ONE} questions of yours on histories wait; ask again")
         if self._asking.total() >= WAITING:
             self._limited["history"] += 1
             raise HistoryBusy("too many ask for histories at once; ask again in a moment")
@@ -198,6 +197,15 @@ class _Desk:
         self._forget()
         return True
 
+    async def updates(self, document: str, seq: int) -> list[bytes]:
+        found: list[bytes] = []
+        while len(found) < seq:
+            entries = await self._log.entries(document, len(found), min(PAGE, seq - len(found)))
+            if not entries:
+                raise CorruptLog(f"the log of {document!r} ends at {len(found)}, before {seq}")
+            found += [entry.data for entry in entries]
+        return found
+
     def _forget(self) -> None:
         size = sum(known.history.size for known in self.known.values())
         while size > self._memory_bytes and len(self.known) > 1:
@@ -226,6 +234,12 @@ def _answer(
         return _Turn(True, due, question(known.history, *arguments, **options))
     except CollabError as error:
         return _Turn(False, False, None, error)
+
+
+def past(document: str, seq: int) -> list[bytes]:
+    """For questions: the updates that make the document as of ``seq``, read from the log."""
+    assert _desk is not None, "only the historian's process has the log"
+    return _desk.runner.run(_desk.updates(document, seq))
 
 
 def _dump(document: str) -> tuple[int, int, bytes] | None:

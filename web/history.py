@@ -13,11 +13,12 @@ import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from collab.document import TEXT_ROOT
+from collab.document import build, merge
 from collab.errors import (
     CorruptLog,
     DocumentDeleted,
@@ -32,10 +33,11 @@ from collab.errors import (
     TooLarge,
 )
 from collab.log import Actor, Origin
+from collab.rights import Role
 from storage.labels import NAME_LIMIT, NOTE_LIMIT, Label, LabelExists, Labels, NoSuchLabel
-from web.auth import Editor, Grant
+from web.auth import Editor, Grant, Reader
 from web.documents import Rooms, Store
-from web.historian import Historian, HistoryBusy
+from web.historian import Historian, HistoryBusy, past
 from web.problem import problem, responses
 
 if TYPE_CHECKING:
@@ -128,7 +130,9 @@ class NewVersion(BaseModel):
 
     name: str = Field(min_length=1, max_length=NAME_LIMIT, examples=["Sent to the board"])
     note: str = Field(default="", max_length=NOTE_LIMIT)
-    at: str | int = Field(default="head", description="A ref.", examples=["head", 1024, "2026-11-24T10:00:00Z"])
+    at: str | int = Field(
+        default="head", description="A ref.", examples=["head", 1024, "2026-11-24T10:00:00Z"]
+    )
 
 
 class VersionChange(BaseModel):
@@ -488,12 +492,15 @@ def _label(label: Label) -> dict[str, Any]:
     response_model=None,
     responses={
         200: {
-            "description": "By `format`: the parts, a unified diff that `patch` applies, HTML with `<ins>` and "
-            "`<del>`, or only how much differs.",
+            "description": "By `format`: the parts, a unified diff that `patch` applies, HTML with `<ins>` "
+            "and `<del>`, or only how much differs.",
             "content": {
                 "application/json": {
                     "schema": {
-                        "anyOf": [{"$ref": "#/components/schemas/Diff"}, {"$ref": "#/components/schemas/DiffStats"}]
+                        "anyOf": [
+                            {"$ref": "#/components/schemas/Diff"},
+                            {"$ref": "#/components/schemas/DiffStats"},
+                        ]
                     }
                 },
                 "text/x-diff": {"schema": {"type": "string"}},
@@ -722,9 +729,7 @@ async def _back(
         return problem(error.status, error.code, str(error), head=error.head, changed=json.loads(changed))
 
 
-def restore(
-    history: History, client: int, ref: Ref, range: tuple[int, int] | None
-) -> tuple[int, Change]:
+def restore(history: History, client: int, ref: Ref, range: tuple[int, int] | None) -> tuple[int, Change]:
     return history.head, history.restore(seq_of(history, ref), client, range=range)
 
 
@@ -746,12 +751,83 @@ def changes_since(history: History, labels: Sequence[Label], seq: int) -> bytes:
 # --- what it was ---------------------------------------------------------------------------------------
 
 
-def content(
-    history: History, ref: Ref, format: Literal["markdown", "text", "html", "json"]
-) -> tuple[int, bytes]:
+@router.get(
+    "/content",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The text; with `format=html` rendered, with `json` every root, with `yjs` the "
+            "state as one Yjs update (v1). What was does not change: with `at` it may be kept for ever.",
+            "content": {
+                "text/markdown": {},
+                "text/plain": {},
+                "text/html": {},
+                "application/json": {},
+                "application/octet-stream": {},
+            },
+        },
+        304: {"description": "It has not changed."},
+        **MISSING,
+    },
+)
+async def read_content(
+    grant: Reader,
+    documents: Store,
+    hub: Rooms,
+    historian: Asked,
+    labels: Names,
+    request: Request,
+    at: RefQuery = "head",
+    format: Literal["markdown", "text", "html", "json", "yjs"] = "markdown",
+) -> Response:
+    """The document as it is, or as it was at any time, which needs the right to read its history."""
+    name, past = grant.document, at.strip() != "head"
+    if past and grant.role < Role.EDITOR:
+        raise Forbidden("this needs the right to read the history")
+    await documents.get(name)
+    if past:
+        ref = await ref_of(labels, name, at)
+        seq, body = await historian.ask(grant.identity.actor.id, name, content, ref, format, name)
+    elif format == "yjs":
+        seq, body = await hub.state(name)
+    elif format in ("markdown", "text"):
+        seq, text = await hub.text(name)
+        body = text.encode("utf-8", "surrogatepass")
+    else:
+        seq, body = await historian.ask(grant.identity.actor.id, name, content, HEAD, format, name)
+    etag = f'"{seq}"' if format in ("markdown", "yjs") else f'"{seq}-{format}"'
+    # A time that is yet to come, or a name that may move, says something else tomorrow.
+    lasting = at.strip().isdigit()
+    headers = {"ETag": etag, "Cache-Control": IMMUTABLE if lasting else "no-cache"}
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=MEDIA[format], headers=headers)
+
+
+MEDIA = {
+    "markdown": "text/markdown; charset=utf-8",
+    "text": "text/plain; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "json": "application/json",
+    "yjs": "application/octet-stream",
+}
+
+
+def content(history: History, ref: Ref, format: str, document: str) -> tuple[int, bytes]:
+    from collab.tree import content as tree_content
+    from collab.tree import kinds
+
     seq = seq_of(history, ref)
+    if format == "yjs":
+        return seq, merge(past(document, seq))
     if format == "json":
-        texts = {root: history.content(seq, root) for root in history.weave.texts()}
+        found = kinds(history.weave)
+        texts: dict[str, Any] = {
+            root: history.content(seq, root) for root, kind in found.items() if kind == "text"
+        }
+        others = {root: kind for root, kind in found.items() if kind != "text"}
+        if others:
+            texts |= tree_content(build(past(document, seq)), others)
         return seq, json.dumps({"seq": seq, "roots": texts}).encode()
     text = history.content(seq)
     if format == "html":
@@ -776,13 +852,15 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
 
 
 def _at(document: str) -> str:
-    from urllib.parse import quote
-
     return f"/api/documents/{quote(document, safe='')}"
 
 
 def _shown(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(microseconds / 1e6, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def _person(actor: Actor) -> dict[str, str]:
@@ -791,6 +869,3 @@ def _person(actor: Actor) -> dict[str, str]:
 
 def _part(share: Share) -> dict[str, Any]:
     return {**_person(share.actor), "inserted": share.inserted, "deleted": share.deleted}
-
-
-__all__ = ["TEXT_ROOT", "router"]

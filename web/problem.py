@@ -28,10 +28,16 @@ class Problem(BaseModel):
     detail: str
 
 
-def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def problem(
+    status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any
+) -> JSONResponse:
+    """``more`` are members of their own, beside those that every problem has."""
     body = Problem(title=HTTPStatus(status).phrase, status=status, code=code, detail=detail)
     return JSONResponse(
-        body.model_dump(), status_code=status, headers=headers, media_type="application/problem+json"
+        {**body.model_dump(), **more},
+        status_code=status,
+        headers=headers,
+        media_type="application/problem+json",
     )
 
 

@@ -109,6 +109,9 @@ class Settings:
     memory_bytes: int = setting(
         1 << 30, "Memory that open rooms may take, estimated; idle rooms go first, then joins wait."
     )
+    history_bytes: int = setting(
+        256 << 20, "Memory that histories may take in the process that answers on them; the oldest go first."
+    )
     commit_patience: float = setting(
         10.0, "Seconds for which a failing commit is tried again before clients are sent away."
     )
@@ -289,6 +292,7 @@ POSITIVE = (
     "message_bytes",
     "body_bytes",
     "memory_bytes",
+    "history_bytes",
     "handshake_seconds",
     "stall_seconds",
     "shutdown_seconds",
