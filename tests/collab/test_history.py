@@ -322,6 +322,21 @@ def test_versions_partition_the_log_whatever_the_page_and_keep_their_bounds(seed
         assert seen == expected
 
 
+def test_a_clock_that_was_set_back_begins_a_version_and_spoils_no_other() -> None:
+    desk = Desk()
+    for _ in range(3):
+        desk.edit(ANN, 0, 0, "x")
+    desk.now -= 5000 * SECOND
+    for _ in range(3):
+        desk.edit(ANN, 0, 0, "y")
+    desk.now -= SECOND // 2
+    desk.edit(ANN, 0, 0, "z")
+    history = desk.history
+    assert bounds(history) == [(4, 7), (1, 3)]
+    assert all(version.started_at <= version.ended_at for version in history.versions().versions)
+    assert bounds(history, span=1.0) == [(6, 7), (4, 5), (3, 3), (1, 2)]
+
+
 def test_activity_counts_by_buckets_of_time() -> None:
     desk = Desk()
     desk.now = 600 * SECOND
