@@ -217,7 +217,7 @@ class Weave:
         total = len(columns["units"])
         if total != len(columns["inserted"]) or total != sum(count for *_, count, _ in facts["clients"]):
             raise ValueError("columns of units differ in length")
-        deleted = np.full(total, NEVER, np.int64)
+        deleted = np.full(total, NEVER, np.uint32)
         is_deleted = np.unpackbits(columns["is_deleted"].astype(np.uint8), count=total).astype(np.bool_)
         deleted[is_deleted] = columns["deleted"]
 
@@ -791,7 +791,7 @@ def decode(units: Units) -> str:
 
 def _array(typecode: str, values: npt.NDArray[Any]) -> array[int]:
     made = array(typecode)
-    made.frombytes(values.astype(np.dtype(typecode)).tobytes())
+    made.frombytes(np.ascontiguousarray(values, typecode).view(np.uint8).data)
     return made
 
 
