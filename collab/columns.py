@@ -22,12 +22,13 @@ Column = npt.NDArray[np.signedinteger[Any]]
 _MAGIC = b"collab history 1\n"  # another number: another format, and the old is refused
 _HEADER = struct.Struct("<IQ")  # CRC-32 of the rest, size when expanded
 _LEVEL = 6
+_SMALL = 1 << 31  # columns below it are read in half the memory, which is most of the time it takes
 
 
 def dump(facts: Mapping[str, Any], columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """``facts`` (JSON) and columns of integers (at most 62 bits) as bytes. Equal input gives equal bytes."""
     planes = bytearray()
-    shapes: dict[str, tuple[int, int, bool]] = {}  # length, bytes of each, whether differences
+    shapes: dict[str, tuple[int, int, bool, bool]] = {}  # length, bytes of each, differences?, 32 bits?
     for name, values in columns.items():
         codes = values.astype("<u8")
         if steps := values.dtype.itemsize > 2:
@@ -35,7 +36,8 @@ def dump(facts: Mapping[str, Any], columns: Mapping[str, npt.NDArray[Any]]) -> b
             signed[1:] -= signed[:-1].copy()
             codes = ((signed << 1) ^ (signed >> 63)).astype("<u8")
         width = (int(codes.max(initial=0)).bit_length() + 7) // 8
-        shapes[name] = len(values), width, steps
+        small = width < 4 and bool((np.abs(values.astype(np.int64)) < _SMALL).all())
+        shapes[name] = len(values), width, steps, small
         planes += codes.view(np.uint8).reshape(-1, 8)[:, :width].T.tobytes()
     head = json.dumps({"facts": facts, "columns": shapes}, separators=(",", ":")).encode()
     body = struct.pack("<I", len(head)) + head + bytes(planes)
@@ -61,15 +63,15 @@ def load(data: bytes) -> tuple[dict[str, Any], dict[str, Column]]:
         head = json.loads(body[4 : 4 + length])
         at = 4 + length
         columns: dict[str, Column] = {}
-        for name, (count, width, steps) in head["columns"].items():
-            numbers = np.zeros(count, np.int32 if width < 4 else np.int64)
+        for name, (count, width, steps, small) in head["columns"].items():
+            numbers = np.zeros(count, np.int32 if small else np.int64)
             for plane in range(width):
                 part = np.frombuffer(body, np.uint8, count, at)
                 if plane == 0 or part.any():
                     numbers |= part.astype(numbers.dtype) << 8 * plane
                 at += count
             if steps:
-                numbers = np.cumsum((numbers >> 1) ^ -(numbers & 1), dtype=np.int64)
+                numbers = np.cumsum((numbers >> 1) ^ -(numbers & 1), dtype=numbers.dtype)
             columns[name] = numbers
         return head["facts"], columns
     except (zlib.error, struct.error, LookupError, TypeError) as error:

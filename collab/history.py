@@ -133,11 +133,11 @@ class History:
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
-        return self.weave.size + 32 * self.head + 300 * len(self.actors)
+        return self.weave.size + 64 * self.head + 300 * len(self.actors)
 
     def extend(self, entries: Iterable[Entry]) -> None:
-        """Take in the entries that follow ``head``. Raises ValueError when one is out of order and
-        CorruptLog when one cannot be read; those before it are in."""
+        """Take in the entries that follow ``head``. Raises ValueError when one is out of order, and
+        CorruptLog when one cannot be read or does not fit to those before it: then drop this history."""
         self._columns = None
         for seq, actor, _, received, origin, data in entries:
             if seq != len(self._actor) + 1:

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from collab.columns import Column
+from collab.errors import UpdateError
 from collab.update import (
     ANY,
     BINARY,
@@ -113,7 +114,8 @@ class Weave:
 
     def add(self, seq: int, data: bytes) -> bool:
         """Weave in the update of entry ``seq``, which the gate let pass. Whether it changed anything that
-        is not text. Raises UpdateError when it cannot be read; then nothing was changed."""
+        is not text. Raises UpdateError when it cannot be read (then nothing was changed) or names what
+        no entry before it has brought (then drop the weave)."""
         self._strands.clear()
         if (last := self._last) is not None and (
             (data.startswith(self._last_insert) and self._type(last, seq, data))
@@ -122,8 +124,11 @@ class Weave:
             return False
         structs, deletes = read(data, self.clocks)
         other = False
-        for struct in structs:
-            other |= self._place(seq, data, struct)
+        try:
+            for struct in structs:
+                other |= self._place(seq, data, struct)
+        except KeyError as error:
+            raise UpdateError(f"nothing of client {error} is here") from None
         for client, start, stop in deletes:
             other |= self._delete(self._number(client), start, stop, seq)
         if structs or deletes:
@@ -212,7 +217,7 @@ class Weave:
         total = len(columns["units"])
         if total != len(columns["inserted"]) or total != sum(count for *_, count, _ in facts["clients"]):
             raise ValueError("columns of units differ in length")
-        deleted = np.full(total, NEVER, np.int64)
+        deleted = np.full(total, NEVER, np.uint32)
         is_deleted = np.unpackbits(columns["is_deleted"].astype(np.uint8), count=total).astype(np.bool_)
         deleted[is_deleted] = columns["deleted"]
 
@@ -342,6 +347,8 @@ class Weave:
         client, kind, origin = struct.client, struct.kind, struct.origin
         number = self._number(client)
         clock, known = struct.clock, self.clocks[client]
+        if clock > known:
+            raise UpdateError(f"client {client} goes on at {clock}, and only {known} are here")
         self.clocks[client] = struct.end
         if clock < known:  # it goes on where what is here ends, whatever it says
             clock, origin = known, (client, known - 1)
@@ -784,7 +791,7 @@ def decode(units: Units) -> str:
 
 def _array(typecode: str, values: npt.NDArray[Any]) -> array[int]:
     made = array(typecode)
-    made.frombytes(values.astype(np.dtype(typecode)).tobytes())
+    made.frombytes(np.ascontiguousarray(values, typecode).view(np.uint8).data)
     return made
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import replay
+import stockclients
 from pycrdt import Doc, Map, Text
 
 from collab.diff import Part, markup, unified
@@ -320,6 +321,21 @@ def test_versions_partition_the_log_whatever_the_page_and_keep_their_bounds(seed
             before = page.before
             history.extend(desk.entries[history.head : history.head + 5])
         assert seen == expected
+
+
+def test_a_clock_that_was_set_back_begins_a_version_and_spoils_no_other() -> None:
+    desk = Desk()
+    for _ in range(3):
+        desk.edit(ANN, 0, 0, "x")
+    desk.now -= 5000 * SECOND
+    for _ in range(3):
+        desk.edit(ANN, 0, 0, "y")
+    desk.now -= SECOND // 2
+    desk.edit(ANN, 0, 0, "z")
+    history = desk.history
+    assert bounds(history) == [(4, 7), (1, 3)]
+    assert all(version.started_at <= version.ended_at for version in history.versions().versions)
+    assert bounds(history, span=1.0) == [(6, 7), (4, 5), (3, 3), (1, 2)]
 
 
 def test_activity_counts_by_buckets_of_time() -> None:
@@ -849,6 +865,56 @@ def test_undo_of_an_undo_brings_the_edit_back() -> None:
     assert change.update is not None
     desk.log(EVE, change.update, Origin.UNDO)
     assert str(desk.text) == before
+
+
+# In Yjs itself
+
+READ = """
+import * as Y from 'yjs'
+let input = ''
+for await (const chunk of process.stdin) input += chunk
+console.log(JSON.stringify(JSON.parse(input).map(updates => {
+  const doc = new Y.Doc()
+  for (const update of updates) Y.applyUpdate(doc, Buffer.from(update, 'base64'))
+  const text = doc.getText('content')
+  if (doc.store.pendingStructs || doc.store.pendingDs) return 'pending'
+  return text.toString()
+})))
+"""
+
+
+def test_yjs_takes_a_restore_and_an_undo_as_the_weave_foretells() -> None:
+    """Emoji, combining marks and CJK; the way back before and after what somebody typed meanwhile."""
+    logs, expected = [], []
+    for seed in range(20):
+        desk, texts = random_desk(seed, "ab cé漢字🎉👍🏽e\u0301\u200d\n")
+        history = desk.history
+        seq = random.Random(seed).randint(0, history.head)
+        restored = history.restore(seq, FRESH).update or b"\0\0"
+        undone = history.undo(FRESH, actor=ANN.id, after=seq).update or b"\0\0"
+        log = [entry.data for entry in desk.entries]
+        desk.edit(BOB, len(texts[-1]) // 2, 0, "meanwhile 🎉")
+        typed = desk.entries[-1].data
+        logs.append([*log, restored])
+        expected.append(texts[seq])
+        for change in (restored, undone):
+            ahead = History()
+            ahead.extend(log_of([*log, change, typed], [ANN] * (len(log) + 2)))
+            logs += [[*log, change, typed], [*log, typed, change]]
+            expected += [ahead.content(ahead.head)] * 2
+    stockclients.install()
+    node, environment = stockclients.node_environment()
+    done = subprocess.run(
+        [node, "--input-type=module", "-e", READ],
+        input=json.dumps([[base64.b64encode(update).decode() for update in log] for log in logs]),
+        cwd=stockclients.HERE,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert json.loads(done.stdout) == expected
 
 
 # As a cache

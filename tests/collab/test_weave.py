@@ -13,6 +13,7 @@ import pytest
 import replay
 from pycrdt import Doc, Text
 
+from collab.errors import UpdateError
 from collab.weave import EMBEDDED, Weave
 
 TRACES = Path(__file__).parent.parent / "traces"
@@ -191,3 +192,12 @@ def test_what_is_known_is_not_woven_twice() -> None:
     strand = weave.strand("t")
     assert [strand.text(seq) for seq in (1, 2, 3)] == ["ab", "bcd", "bcd"]
     assert weave.clocks == {1: 4}
+
+
+def test_an_update_that_needs_what_is_not_here_is_refused() -> None:
+    for update in (
+        b"\1\1\1\1\4\1\1t\1x\0",  # clock 1 without clock 0
+        b"\1\1\1\0\x84\2\0\1x\0",  # behind a letter of a client that nobody has seen
+    ):
+        with pytest.raises(UpdateError, match="here"):
+            Weave().add(1, update)
