@@ -180,9 +180,18 @@ def insert_document(connection: Connection, name: str, title: str, created_at: i
     return key
 
 
-def add_member(connection: Connection, document: int, person: str, role: Role, added_at: int) -> None:
+def add_member(
+    connection: Connection,
+    document: int,
+    person: str,
+    role: Role,
+    added_at: int,
+    history: bool | None = None,
+) -> None:
     connection.execute(
-        insert(members).values(document=document, person=person, role=int(role), added_at=added_at)
+        insert(members).values(
+            document=document, person=person, role=int(role), added_at=added_at, history=history
+        )
     )
 
 

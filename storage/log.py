@@ -205,8 +205,9 @@ class UpdateLog(Log):
             data = await asyncio.to_thread(pack, rows)
             await self._database.write(partial(_seal, document=document, key=key, rows=rows, data=data))
 
-    async def entries(self, document: str, after: int, limit: int) -> list[Entry]:
-        """Up to ``limit`` entries with a seq greater than ``after``, in order, with their actors.
+    async def entries(self, document: str, after: int, limit: int, most: int | None = None) -> list[Entry]:
+        """Up to ``limit`` entries with a seq greater than ``after``, in order, with their actors. With
+        ``most`` fewer, but not none, where their updates would be more than about so many bytes.
         Of a document that nobody has made, none.
 
         Raises DocumentDeleted, CorruptLog, StorageUnavailable.
@@ -216,7 +217,8 @@ class UpdateLog(Log):
             found = _find_living(connection, document)
             if found is None:
                 return []
-            rows = list(_rows(connection, document, found, after, limit))
+            count = limit if most is None else _fitting(connection, found, after, limit, most)
+            rows = list(_rows(connection, document, found, after, count))
             people = _actors_of(connection, {row.actor for row in rows})
             try:
                 return [Entry(row[0], people[row[1]], row[2], row[3], Origin(row[4]), row[5]) for row in rows]
@@ -326,17 +328,26 @@ def _cold(connection: Connection, document: str) -> tuple[int, list[Row]] | None
     found = _find(connection, {document}).get(document)
     if found is None:
         return None
-    most = min(SEGMENT, found.head - HOT - found.sealed)
-    size = count = 0
-    # How long they are first: a thousand large ones are not read for the sake of the first few.
-    for _, length in _run(connection, _LENGTHS, (found.key, found.sealed, max(most, 0))):
-        size += length
-        count += 1
-        if size >= SEGMENT_BYTES:
-            break
-    if count < SEGMENT and size < SEGMENT_BYTES:
+    most = max(0, min(SEGMENT, found.head - HOT - found.sealed))
+    count = _fitting(connection, found, found.sealed, most, SEGMENT_BYTES)
+    if count == most < SEGMENT:
         return None
     return found.key, list(_rows(connection, document, found, found.sealed, count))
+
+
+def _fitting(connection: Connection, found: _Found, after: int, limit: int, most: int) -> int:
+    """How many entries after ``after`` to read, so that their updates are about ``most`` bytes: those of one
+    segment, or so many rows that the last of them fills it. They are not read for that."""
+    if after < found.sealed:
+        ((_, _, last, _, _),) = _run(connection, _COLD, (found.key, after))
+        return min(limit, int(last) - after)
+    size = count = 0
+    for _, length in _run(connection, _LENGTHS, (found.key, after, limit)):
+        size += length
+        count += 1
+        if size >= most:
+            break
+    return count
 
 
 def _latest_snapshot(connection: Connection, document: str, found: _Found) -> tuple[int, bytes]:

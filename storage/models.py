@@ -13,6 +13,7 @@ from zlib import crc32
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     Integer,
@@ -127,6 +128,7 @@ members = Table(
     Column("person", Text, primary_key=True, index=True),
     Column("role", SmallInteger, nullable=False),
     Column("added_at", BigInteger, nullable=False),
+    Column("history", Boolean),  # collab.rights.sees_history
 )
 
 # The secret of a link is shown once; its SHA-256 is kept.
@@ -143,6 +145,7 @@ links = Table(
     Column("expires_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", Text, nullable=False),
+    Column("history", Boolean),
 )
 
 # Who came through which link; gone with it.

@@ -19,7 +19,7 @@ from storage.database import Database
 from storage.documents import Documents
 from storage.log import UpdateLog
 from storage.migrations import migrate
-from web import accounts, documents, metrics, page, problem, sharing, websocket
+from web import accounts, documents, metrics, page, problem, sharing, updates, websocket
 from web.auth import Authenticator
 from web.connections import Connections
 from web.headers import Guarded
@@ -55,6 +55,7 @@ class Collab:
 def create_http(
     settings: Settings,
     hub: Hub,
+    log: UpdateLog,
     database: Database,
     access: Access,
     authenticator: Authenticator,
@@ -71,6 +72,7 @@ def create_http(
         openapi_url="/api/openapi.json",
     )
     app.state.hub = hub
+    app.state.log = log
     app.state.documents = Documents(database)
     app.state.answers = Answers(database)
     app.state.settings = settings
@@ -82,6 +84,7 @@ def create_http(
     problem.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     app.include_router(documents.router)
+    app.include_router(updates.router)
     app.include_router(sharing.router)
     app.include_router(accounts.router)
     if settings.oidc_issuer:
@@ -112,7 +115,8 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             settings.document_bytes,
             settings.awareness_bytes,
         )
-        hub, access = Hub(UpdateLog(database), limits), Access(database)
+        log = UpdateLog(database)
+        hub, access = Hub(log, limits), Access(database)
         secret, accounts_store = secret_of(settings), Accounts(database)
         authenticator = Authenticator(settings, secret, access, accounts_store)
         connections = Connections(authenticator, hub, settings)
@@ -125,7 +129,7 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             hub.stats.limited,
             connections.dismiss,
         )
-        http = create_http(settings, hub, database, access, authenticator, connections, sign_in)
+        http = create_http(settings, hub, log, database, access, authenticator, connections, sign_in)
         async with asyncio.TaskGroup() as tasks:
             ready = asyncio.Event()
             work = [tasks.create_task(hub.run(ready)), tasks.create_task(connections.run())]

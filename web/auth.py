@@ -2,8 +2,8 @@
 
 A credential makes an ``Identity``: a token of the host application (a JWT), the secret of a share link, the
 cookie of an account, or the cookie of a guest. An identity and a document make a ``Grant``, and a route says
-in the types of its parameters what it needs: ``Reader``, ``Editor``, ``Owner``, ``Anyone``, ``Operator``,
-``Public``. A test refuses a route that says nothing.
+in the types of its parameters what it needs: ``Reader``, ``HistoryReader``, ``Editor``, ``Owner``,
+``Anyone``, ``Operator``, ``Public``. A test refuses a route that says nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from collab.errors import (
     NotAuthenticated,
 )
 from collab.log import Actor
-from collab.rights import Role, granted, higher
+from collab.rights import Role, granted, higher, sees_history
 from storage.access import LINK_PREFIX, NOBODY, PERSON_LIMIT, Access, Standing
 from storage.accounts import Account
 from storage.models import storable
@@ -62,6 +62,7 @@ class Identity:
     rights: Mapping[str, Role] | None = None  # from a token: these, and no others
     link: str | None = None  # the secret of a share link that came as token
     expires: float | None = None  # seconds since the epoch; None: it lasts
+    history: bool | None = None  # from a token: may read it, whatever the role; None leaves it to the role
     lasting: bool = True  # the same somebody will be known again
 
     @property
@@ -77,6 +78,7 @@ class Grant:
     document: str
     role: Role
     until: float | None = None
+    history: bool = False  # may read it
 
 
 class Sessions(Protocol):
@@ -142,7 +144,11 @@ class Authenticator:
         if not storable(id) or len(id.encode()) > PERSON_LIMIT or not subject:
             raise NotAuthenticated(f"the token's sub must be 1 to {PERSON_LIMIT - 6} bytes without NUL")
         expires = float(min(int(claims["exp"]), FOREVER)) + LEEWAY
-        return Identity(Actor(id, kind, _name(claims.get("name"))), _rights(claims), expires=expires)
+        history = claims.get("history")
+        if history not in (None, True, False):
+            raise NotAuthenticated("the token's history must be true or false")
+        actor = Actor(id, kind, _name(claims.get("name")))
+        return Identity(actor, _rights(claims), expires=expires, history=history)
 
     async def _claims(self, token: str) -> dict[str, Any]:
         if len(token) > TOKEN_BYTES:
@@ -243,11 +249,19 @@ class Authenticator:
     def _grant(self, identity: Identity, document: str, standing: Standing) -> Grant | None:
         if identity.rights is not None:
             role = granted(identity.rights, document)
-            return None if role is None else Grant(identity, document, role)
-        role = higher(self._anybodys(identity), standing.role)
+            if role is None:
+                return None
+            return Grant(identity, document, role, history=sees_history(role, identity.history))
+        anybodys = self._anybodys(identity)
+        role = higher(anybodys, standing.role)
         if not standing.exists and self.may_create(identity, document):
             role = Role.OWNER
-        return None if role is None else Grant(identity, document, role, standing.until)
+        if role is None:
+            return None
+        history = standing.history or sees_history(anybodys, None) or role is Role.OWNER
+        if identity.history is not None:
+            history = sees_history(role, identity.history)
+        return Grant(identity, document, role, standing.until, history)
 
     async def roles(self, identity: Identity, documents: Sequence[str]) -> dict[str, Role]:
         """What ``identity`` may do with each of ``documents`` that it may do anything with."""
@@ -399,8 +413,9 @@ class DocumentRight:
     """Needs a role on the document in the path. Without any it is not found, so that nobody learns which
     names there are."""
 
-    def __init__(self, least: Role) -> None:
+    def __init__(self, least: Role, history: bool = False) -> None:
         self.least = least
+        self.history = history  # needs the right to read it, too
 
     async def __call__(self, document: str, request: Request) -> Grant:
         name = parse_name(document)
@@ -413,6 +428,11 @@ class DocumentRight:
             raise DocumentNotFound(f"there is no document named {name!r}, or it is not shared with you")
         if grant.role < self.least:
             raise Forbidden(f"this needs the role {self.least.label}; you are {grant.role.label}")
+        if self.history and not grant.history:
+            raise Forbidden(
+                "history shows deleted text, so to read it is a right of its own, which you have not: ask an "
+                "owner to give it to you"
+            )
         return grant
 
 
@@ -421,6 +441,8 @@ Public = Depends(public)
 Operator = Depends(operator)
 LocalOrOperator = Depends(local_or_operator)
 Reader = Annotated[Grant, Depends(DocumentRight(Role.VIEWER))]
+HISTORY = DocumentRight(Role.VIEWER, history=True)
+HistoryReader = Annotated[Grant, Depends(HISTORY)]
 Editor = Annotated[Grant, Depends(DocumentRight(Role.EDITOR))]
 Owner = Annotated[Grant, Depends(DocumentRight(Role.OWNER))]
 RIGHTS = (anyone, public, operator, local_or_operator)  # and any DocumentRight
@@ -436,6 +458,7 @@ def issue(
     kind: str = "user",
     documents: Mapping[str, Role] | None = None,
     issuer: str = "",
+    history: bool | None = None,
 ) -> str:
     """A token as a host application makes them, signed with the shared secret. Raises ValueError for a
     subject that no token may have."""
@@ -447,6 +470,8 @@ def issue(
         claims["name"] = name
     if issuer:
         claims["iss"] = issuer
+    if history is not None:
+        claims["history"] = history
     if documents is not None:
         claims["documents"] = {pattern: role.label for pattern, role in documents.items()}
     return jwt.encode(claims, secret, "HS256")

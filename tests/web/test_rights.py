@@ -143,6 +143,7 @@ ROUTES: dict[str, Answers] = {
         401, 401, 404, 403, 403, 200, 200, json=lambda _: {"title": "x"}
     ),
     "GET /api/documents/{document}/content": answers(401, 401, 404, 200, 200, 200, 200),
+    "GET /api/documents/{document}/updates": answers(401, 401, 404, 403, 403, 200, 200),
     "GET /api/documents/{document}/members": answers(401, 401, 404, 403, 403, 403, 200),
     "PUT /api/documents/{document}/members/{person}": answers(
         401, 401, 404, 403, 403, 403, 204, json=lambda _: {"role": "owner"}
