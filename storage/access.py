@@ -217,7 +217,7 @@ class Access:
 
         Raises LastOwner, InvalidRequest.
         """
-        _check_person(person)
+        check_person(person)
 
         def work(connection: Connection) -> None:
             key = living_key(connection, document)
@@ -348,7 +348,7 @@ class Access:
 
     async def open_link(self, id: str, person: str) -> None:
         """Give ``person`` the link's role for as long as the link lives. Idempotent. Raises NoSuchGrant."""
-        _check_person(person)
+        check_person(person)
         now = _now()
 
         def work(connection: Connection) -> None:
@@ -391,7 +391,7 @@ def _keep_an_owner(connection: Connection, document: int, person: str) -> None:
         raise LastOwner(f"{person!r} is the only owner; make somebody else one first")
 
 
-def _check_person(person: str) -> None:
+def check_person(person: str) -> None:
     if not person or not storable(person) or len(person.encode()) > PERSON_LIMIT:
         raise InvalidRequest(f"a person is named by 1 to {PERSON_LIMIT} bytes of UTF-8 without NUL")
 

@@ -401,10 +401,21 @@ def _seal(connection: Connection, document: str, key: int, rows: Sequence[Row], 
     mine = (updates.c.document == key) & updates.c.seq.between(first, last)
     if (there := connection.execute(delete(updates).where(mine)).rowcount) != len(rows):
         raise CorruptLog(f"of entries {first} to {last} of {document!r} only {there} are there any more")
+    insert_cold(connection, key, rows, data)
+
+
+def insert_cold(connection: Connection, key: int, rows: Sequence[Row], data: bytes) -> None:
+    """Add entries to the end of a log that nobody else writes: as a segment, packed in ``data``."""
+    first, last = rows[0].seq, rows[-1].seq
     checksum = segment_checksum(key, first, last, data)
     connection.execute(
         insert(segments).values(document=key, first=first, last=last, data=data, checksum=checksum)
     )
+
+
+def insert_hot(connection: Connection, key: int, rows: Sequence[Row]) -> None:
+    """As ``insert_cold``: as rows."""
+    _insert(connection, [(key, *row, update_checksum(key, *row)) for row in rows])
 
 
 def _insert(connection: Connection, rows: list[_NewRow]) -> None:

@@ -43,6 +43,10 @@ documents = Table(
     Column("epoch", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
+    # Entries up to this one came out of an archive: who is their author is what that said (storage.imports).
+    Column("imported_head", Integer),
+    Column("imported_by", Text),
+    Column("imported_at", BigInteger),
 )
 
 actors = Table(

@@ -17,9 +17,11 @@ from storage.accounts import Accounts
 from storage.answers import Answers
 from storage.database import Database
 from storage.documents import Documents
+from storage.imports import Imports
+from storage.labels import Labels
 from storage.log import UpdateLog
 from storage.migrations import migrate
-from web import accounts, documents, metrics, page, problem, sharing, updates, websocket
+from web import accounts, archive, documents, metrics, page, problem, sharing, updates, websocket
 from web.auth import Authenticator
 from web.connections import Connections
 from web.headers import Guarded
@@ -75,6 +77,9 @@ def create_http(
     app.state.log = log
     app.state.documents = Documents(database)
     app.state.answers = Answers(database)
+    app.state.labels = Labels(database)
+    app.state.imports = Imports(database)
+    app.state.importing = asyncio.Lock()
     app.state.settings = settings
     app.state.access = access
     app.state.authenticator = authenticator
@@ -85,6 +90,7 @@ def create_http(
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     app.include_router(documents.router)
     app.include_router(updates.router)
+    app.include_router(archive.router)
     app.include_router(sharing.router)
     app.include_router(accounts.router)
     if settings.oidc_issuer:

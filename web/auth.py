@@ -3,7 +3,7 @@
 A credential makes an ``Identity``: a token of the host application (a JWT), the secret of a share link, the
 cookie of an account, or the cookie of a guest. An identity and a document make a ``Grant``, and a route says
 in the types of its parameters what it needs: ``Reader``, ``HistoryReader``, ``Editor``, ``Owner``,
-``Anyone``, ``Operator``, ``Public``. A test refuses a route that says nothing.
+``Anyone``, ``Importer``, ``Operator``, ``Public``. A test refuses a route that says nothing.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Identity:
     link: str | None = None  # the secret of a share link that came as token
     expires: float | None = None  # seconds since the epoch; None: it lasts
     history: bool | None = None  # from a token: may read it, whatever the role; None leaves it to the role
+    imports: bool = False  # from a token: may say who wrote what
     lasting: bool = True  # the same somebody will be known again
 
     @property
@@ -148,7 +149,8 @@ class Authenticator:
         if history not in (None, True, False):
             raise NotAuthenticated("the token's history must be true or false")
         actor = Actor(id, kind, _name(claims.get("name")))
-        return Identity(actor, _rights(claims), expires=expires, history=history)
+        imports = claims.get("import", False) is True
+        return Identity(actor, _rights(claims), expires=expires, history=history, imports=imports)
 
     async def _claims(self, token: str) -> dict[str, Any]:
         if len(token) > TOKEN_BYTES:
@@ -200,6 +202,17 @@ class Authenticator:
         if not token:
             raise NotAuthenticated("this is the operator's; send a token made by `collab token --operator`")
         _decode(token, self._operator_key, ("HS256",), OPERATOR_AUDIENCE, None)
+
+    def check_may_import(self, identity: Identity) -> None:
+        """An archive says who wrote what, so only those may import whom the secret's owner lets; where guests
+        own everything, names mean nothing anyway. Raises NotAuthenticated, Forbidden."""
+        if identity.imports or (identity.rights is None and self._guests_role is Role.OWNER):
+            return
+        if not identity.signed_in:
+            raise NotAuthenticated("to import, bring a token whose claim `import` is true")
+        raise Forbidden(
+            "an archive says who wrote what: to import one takes a token whose claim `import` is true"
+        )
 
     # --- from where
 
@@ -393,6 +406,12 @@ async def anyone(request: Request) -> Identity:
     return await authenticator_of(request).identify(request)
 
 
+async def importer(request: Request) -> Identity:
+    identity = await anyone(request)
+    authenticator_of(request).check_may_import(identity)
+    return identity
+
+
 async def public() -> None:
     """Everybody, unknown: nothing here depends on who asks."""
 
@@ -437,6 +456,7 @@ class DocumentRight:
 
 
 Anyone = Annotated[Identity, Depends(anyone)]
+Importer = Annotated[Identity, Depends(importer)]
 Public = Depends(public)
 Operator = Depends(operator)
 LocalOrOperator = Depends(local_or_operator)
@@ -445,7 +465,7 @@ HISTORY = DocumentRight(Role.VIEWER, history=True)
 HistoryReader = Annotated[Grant, Depends(HISTORY)]
 Editor = Annotated[Grant, Depends(DocumentRight(Role.EDITOR))]
 Owner = Annotated[Grant, Depends(DocumentRight(Role.OWNER))]
-RIGHTS = (anyone, public, operator, local_or_operator)  # and any DocumentRight
+RIGHTS = (anyone, importer, public, operator, local_or_operator)  # and any DocumentRight
 
 
 def issue(
@@ -459,6 +479,7 @@ def issue(
     documents: Mapping[str, Role] | None = None,
     issuer: str = "",
     history: bool | None = None,
+    imports: bool = False,
 ) -> str:
     """A token as a host application makes them, signed with the shared secret. Raises ValueError for a
     subject that no token may have."""
@@ -470,6 +491,8 @@ def issue(
         claims["name"] = name
     if issuer:
         claims["iss"] = issuer
+    if imports:
+        claims["import"] = True
     if history is not None:
         claims["history"] = history
     if documents is not None:

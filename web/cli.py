@@ -96,6 +96,9 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--history", choices=("yes", "no"), help="May read history, or not, whatever the role says."
     )
+    parser.add_argument(
+        "--import", dest="imports", action="store_true", help="May import archives, which say who wrote what."
+    )
     parser.add_argument("--hours", type=float, default=24.0, help="How long it is valid; default 24.")
     parser.add_argument(
         "--operator", action="store_true", help="For the operator's routes, and nothing else."
@@ -128,6 +131,7 @@ def _token(settings: Settings, parsed: argparse.Namespace) -> str:
         kind="agent" if parsed.agent else "user",
         documents=documents,
         history=None if parsed.history is None else parsed.history == "yes",
+        imports=parsed.imports,
     )
 
 

@@ -59,6 +59,12 @@ class Document(BaseModel):
     )
     created_at: datetime
     updated_at: datetime
+    imported_head: int | None = Field(
+        default=None,
+        description="Updates up to this one came out of an archive: it says who wrote them, and when.",
+    )
+    imported_by: str | None = Field(default=None, description="Who imported it.", examples=["user:ada"])
+    imported_at: datetime | None = None
 
 
 class DocumentList(BaseModel):

@@ -87,11 +87,17 @@ class Right:
 
 
 class Stream(StreamingResponse):
-    """Server-sent events to somebody who is counted meanwhile; one too many gets its 429 before it begins."""
+    """What takes long to tell, to somebody who is counted meanwhile; one too many gets its 429 before it
+    begins."""
 
-    def __init__(self, events: AsyncIterator[str], counted: AbstractContextManager[None]) -> None:
+    def __init__(
+        self,
+        pieces: AsyncIterator[str] | AsyncIterator[bytes],
+        counted: AbstractContextManager[None],
+        media_type: str,
+    ) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # or nginx would gather them
-        super().__init__(events, media_type="text/event-stream", headers=headers)
+        super().__init__(pieces, media_type=media_type, headers=headers)
         self._counted = counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,7 +140,8 @@ async def read_updates(
     if follow:
         if last_event_id is not None:
             after = _event_id(last_event_id)
-        return Stream(_events(right, log, hub, name, after), live.stream(grant.identity.actor.id, address))
+        counted = live.stream(grant.identity.actor.id, address)
+        return Stream(_events(right, log, hub, name, after), counted, "text/event-stream")
     until = time.monotonic() + wait
     while True:
         more = hub.next_commit(name)

@@ -59,3 +59,6 @@ def upgrade() -> None:
     op.create_index("ix_answers_made_at", "answers", ["made_at"])
     op.add_column("members", sa.Column("history", sa.Boolean))
     op.add_column("links", sa.Column("history", sa.Boolean))
+    op.add_column("documents", sa.Column("imported_head", sa.Integer))
+    op.add_column("documents", sa.Column("imported_by", sa.Text))
+    op.add_column("documents", sa.Column("imported_at", sa.BigInteger))
