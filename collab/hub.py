@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from collab import document, protocol, update
 from collab.awareness import STATE_LIMIT
@@ -83,6 +84,7 @@ class Hub:
         self._in_flight: set[str] = set()  # documents in the commit under way
         self._landed = asyncio.Event()
         self._settling: list[tuple[Room, int, asyncio.Future[None]]] = []
+        self._next_commits: WeakValueDictionary[str, asyncio.Future[None]] = WeakValueDictionary()
         self._moved: set[Room] = set()
         self._compacting: dict[Room, bool] = {}  # in the order of asking; whether a snapshot is wanted
         self._compact_work = asyncio.Event()
@@ -242,6 +244,7 @@ class Hub:
 
     def forget(self, name: str) -> None:
         """The document was deleted: its room ends, and its clients are told not to come back."""
+        self._tell_of_commit(name)
         self._loading.pop(name, None)
         if (room := self.rooms.get(name)) is not None:
             self.end(room, DocumentDeleted("this document was deleted"))
@@ -317,6 +320,7 @@ class Hub:
         self.stats.commit_seconds.observe(done - started)
         began = time.perf_counter()
         for room, batch in taken:
+            self._tell_of_commit(room.name)
             if time.perf_counter() - began > TURN:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
@@ -334,6 +338,18 @@ class Hub:
         self.stats.fanout_seconds.observe(time.monotonic() - done)
         if self._settling:
             self._settle()
+
+    def next_commit(self, name: str) -> asyncio.Future[None]:
+        """Done when the log of ``name`` has grown, or the document was deleted. Ask before you read the log,
+        so that nothing lies between; wait without cancelling it, since others wait for the same."""
+        future = self._next_commits.get(name)
+        if future is None:
+            future = self._next_commits[name] = asyncio.get_running_loop().create_future()
+        return future
+
+    def _tell_of_commit(self, name: str) -> None:
+        if (future := self._next_commits.pop(name, None)) is not None and not future.done():
+            future.set_result(None)
 
     async def settled(self, room: Room, seq: int) -> None:
         """Wait until ``seq`` of ``room`` is durable. Raises the error that ended the room before."""

@@ -28,6 +28,14 @@ class Role(IntEnum):
         raise ValueError(f"a role is one of {', '.join(role.label for role in cls)}, not {label!r}")
 
 
+def sees_history(role: Role | None, given: bool | None) -> bool:
+    """Whether ``role`` comes with the right to read history, which shows deleted text: owners have it,
+    editors unless it is denied, others when it is ``given``; None leaves it to the role."""
+    if role is None:
+        return False
+    return role >= Role.OWNER or (role >= Role.EDITOR if given is None else given)
+
+
 def higher(one: Role | None, other: Role | None) -> Role | None:
     """The role that allows more."""
     return max((role for role in (one, other) if role is not None), default=None)

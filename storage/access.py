@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, insert, literal, or
 from sqlalchemy.exc import IntegrityError
 
 from collab.errors import CollabError, InvalidRequest
-from collab.rights import Role
+from collab.rights import Role, sees_history
 from storage.database import Database
 from storage.documents import add_member, living_key
 from storage.models import actors, documents, links, members, openings, storable
@@ -53,6 +53,7 @@ class Standing:
 
     exists: bool  # also true of a deleted one
     role: Role | None
+    history: bool  # may read it
     until: float | None  # seconds since the epoch: when to look again, since a link expires
 
 
@@ -62,6 +63,7 @@ class Member:
     name: str  # as last seen in the log; "" of one who has written nothing
     role: Role
     added_at: int
+    history: bool | None  # collab.rights.sees_history
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,10 @@ class Link:
     expires_at: int | None
     created_at: int
     created_by: str
+    history: bool | None = None
 
 
-NOBODY = Standing(exists=False, role=None, until=None)
+NOBODY = Standing(exists=False, role=None, history=False, until=None)
 _LINK = (
     links.c.id,
     links.c.role,
@@ -86,6 +89,7 @@ _LINK = (
     links.c.expires_at,
     links.c.created_at,
     links.c.created_by,
+    links.c.history,
 )
 # Built once: they are asked at every request.
 _LIVING_LINKS = (
@@ -94,6 +98,7 @@ _LIVING_LINKS = (
         links.c.key,
         links.c.digest,
         links.c.role,
+        links.c.history,
         links.c.password_hash,
         links.c.expires_at,
     )
@@ -104,7 +109,7 @@ _LIVING_LINKS = (
     )
     .where(documents.c.name == bindparam("name"))
 )
-_MEMBERS = select(members.c.person, members.c.role).where(
+_MEMBERS = select(members.c.person, members.c.role, members.c.history).where(
     members.c.document == bindparam("document"), members.c.person.in_(bindparam("people", expanding=True))
 )
 _OPENED = select(openings.c.person, openings.c.link).where(
@@ -138,11 +143,11 @@ class Access:
                 return dict.fromkeys(asked, NOBODY)
             by_key = {link.key: link for link in found if link.key is not None}
             by_digest = {bytes(link.digest): link for link in by_key.values() if link.password_hash is None}
-            roles: dict[str, int] = {}
+            roles: dict[str, Any] = {}
             opened: defaultdict[str, list[Any]] = defaultdict(list)
             for part in parts:
                 known = connection.execute(_MEMBERS, {"document": found[0].document, "people": part})
-                roles.update((person, role) for person, role in known)
+                roles.update((row.person, row) for row in known)
                 if by_key:
                     for person, link in connection.execute(_OPENED, {"people": part, "links": [*by_key]}):
                         opened[person].append(by_key[link])
@@ -150,10 +155,12 @@ class Access:
             for person, secret in asked:
                 shown = None if secret is None else by_digest.get(digest(secret))
                 through = [*opened.get(person, ()), *([] if shown is None else [shown])]
-                role = max((roles.get(person, 0), *(link.role for link in through)))
+                given = [*([roles[person]] if person in roles else []), *through]
+                role = max((one.role for one in given), default=0)
+                history = any(sees_history(Role(one.role), one.history) for one in given)
                 until = min((link.expires_at for link in through if link.expires_at), default=None)
                 standings[person, secret] = Standing(
-                    True, Role(role) if role else None, None if until is None else until / 1e6
+                    True, Role(role) if role else None, history, None if until is None else until / 1e6
                 )
             return standings
 
@@ -194,18 +201,23 @@ class Access:
         def work(connection: Connection) -> list[Member]:
             key = living_key(connection, document)
             rows = connection.execute(
-                select(members.c.person, actors.c.name, members.c.role, members.c.added_at)
+                select(members, actors.c.name)
                 .outerjoin(actors, actors.c.id == members.c.person)
                 .where(members.c.document == key)
                 .order_by(members.c.role.desc(), members.c.person)
             )
-            return [Member(row.person, row.name or "", Role(row.role), row.added_at) for row in rows]
+            return [
+                Member(row.person, row.name or "", Role(row.role), row.added_at, row.history) for row in rows
+            ]
 
         return await self._database.read(work)
 
-    async def set_member(self, document: str, person: str, role: Role) -> None:
-        """Make ``person`` a member, or change the role. Raises LastOwner, InvalidRequest."""
-        _check_person(person)
+    async def set_member(self, document: str, person: str, role: Role, history: bool | None = None) -> None:
+        """Make ``person`` a member, or change the role and the right to read history.
+
+        Raises LastOwner, InvalidRequest.
+        """
+        check_person(person)
 
         def work(connection: Connection) -> None:
             key = living_key(connection, document)
@@ -214,14 +226,14 @@ class Access:
             changed = connection.execute(
                 update(members)
                 .where(members.c.document == key, members.c.person == person)
-                .values(role=int(role))
+                .values(role=int(role), history=history)
             )
             if changed.rowcount:
                 return
             count = connection.execute(select(members.c.person).where(members.c.document == key)).all()
             if len(count) >= MEMBERS_LIMIT:
                 raise InvalidRequest(f"a document may have {MEMBERS_LIMIT} members; use a link")
-            add_member(connection, key, person, role, _now())
+            add_member(connection, key, person, role, _now(), history)
 
         await self._database.write(work)
 
@@ -262,6 +274,7 @@ class Access:
         label: str = "",
         password_hash: str | None = None,
         expires_at: int | None = None,
+        history: bool | None = None,
     ) -> tuple[Link, str]:
         """A new link and its secret, which is kept nowhere. Raises InvalidRequest."""
         if not storable(label):
@@ -269,7 +282,7 @@ class Access:
         if expires_at is not None and expires_at <= _now():
             raise InvalidRequest("a link must expire in the future")
         secret = LINK_PREFIX + secrets.token_urlsafe(24)
-        made = Link(secrets.token_hex(8), role, label, password_hash, expires_at, _now(), created_by)
+        made = Link(secrets.token_hex(8), role, label, password_hash, expires_at, _now(), created_by, history)
 
         def work(connection: Connection) -> None:
             key = living_key(connection, document)
@@ -287,6 +300,7 @@ class Access:
                     expires_at=expires_at,
                     created_at=made.created_at,
                     created_by=created_by,
+                    history=history,
                 )
             )
 
@@ -334,7 +348,7 @@ class Access:
 
     async def open_link(self, id: str, person: str) -> None:
         """Give ``person`` the link's role for as long as the link lives. Idempotent. Raises NoSuchGrant."""
-        _check_person(person)
+        check_person(person)
         now = _now()
 
         def work(connection: Connection) -> None:
@@ -377,7 +391,7 @@ def _keep_an_owner(connection: Connection, document: int, person: str) -> None:
         raise LastOwner(f"{person!r} is the only owner; make somebody else one first")
 
 
-def _check_person(person: str) -> None:
+def check_person(person: str) -> None:
     if not person or not storable(person) or len(person.encode()) > PERSON_LIMIT:
         raise InvalidRequest(f"a person is named by 1 to {PERSON_LIMIT} bytes of UTF-8 without NUL")
 

@@ -35,6 +35,10 @@ class Document:
     head: int
     created_at: datetime
     updated_at: datetime
+    imported_head: int | None = None
+    """Entries up to this one came out of an archive, with what that said of their authors and times."""
+    imported_by: str | None = None
+    imported_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +184,18 @@ def insert_document(connection: Connection, name: str, title: str, created_at: i
     return key
 
 
-def add_member(connection: Connection, document: int, person: str, role: Role, added_at: int) -> None:
+def add_member(
+    connection: Connection,
+    document: int,
+    person: str,
+    role: Role,
+    added_at: int,
+    history: bool | None = None,
+) -> None:
     connection.execute(
-        insert(members).values(document=document, person=person, role=int(role), added_at=added_at)
+        insert(members).values(
+            document=document, person=person, role=int(role), added_at=added_at, history=history
+        )
     )
 
 
@@ -257,7 +270,17 @@ def _described() -> Select[*tuple[Any, ...]]:
 
 
 def _document(row: Any) -> Document:
-    return Document(row.name, row.title, row.epoch, row.head, _time(row.created_at), _time(row.updated_at))
+    return Document(
+        row.name,
+        row.title,
+        row.epoch,
+        row.head,
+        _time(row.created_at),
+        _time(row.updated_at),
+        row.imported_head,
+        row.imported_by,
+        None if row.imported_at is None else _time(row.imported_at),
+    )
 
 
 def _now() -> int:

@@ -68,7 +68,7 @@ class Labels:
         many labels).
         """
         check_name(name)
-        _check_note(note)
+        check_note(note)
         id, now = ID_PREFIX + secrets.token_hex(8), time.time_ns() // 1000
 
         def work(connection: Connection) -> Label:
@@ -116,7 +116,7 @@ class Labels:
         if name is not None:
             check_name(name)
         if note is not None:
-            _check_note(note)
+            check_note(note)
         new = {k: v for k, v in (("name", name), ("note", note)) if v is not None}
 
         def work(connection: Connection) -> Label:
@@ -166,7 +166,8 @@ def check_name(name: str) -> None:
         )
 
 
-def _check_note(note: str) -> None:
+def check_note(note: str) -> None:
+    """Raises InvalidRequest."""
     if len(note) > NOTE_LIMIT or not storable(note):
         raise InvalidRequest(f"a version's note may have {NOTE_LIMIT} characters and no NUL")
 

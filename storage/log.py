@@ -217,8 +217,9 @@ class UpdateLog(Log):
 
         return await self._database.read(work)
 
-    async def entries(self, document: str, after: int, limit: int) -> list[Entry]:
-        """Up to ``limit`` entries with a seq greater than ``after``, in order, with their actors.
+    async def entries(self, document: str, after: int, limit: int, most: int | None = None) -> list[Entry]:
+        """Up to ``limit`` entries with a seq greater than ``after``, in order, with their actors. With
+        ``most`` fewer, but not none, where their updates would be more than about so many bytes.
         Of a document that nobody has made, none.
 
         Raises DocumentDeleted, CorruptLog, StorageUnavailable.
@@ -228,7 +229,8 @@ class UpdateLog(Log):
             found = _find_living(connection, document)
             if found is None:
                 return []
-            rows = list(_rows(connection, document, found, after, limit))
+            count = limit if most is None else _fitting(connection, found, after, limit, most)
+            rows = list(_rows(connection, document, found, after, count))
             people = _actors_of(connection, {row.actor for row in rows})
             try:
                 return [Entry(row[0], people[row[1]], row[2], row[3], Origin(row[4]), row[5]) for row in rows]
@@ -338,17 +340,26 @@ def _cold(connection: Connection, document: str) -> tuple[int, list[Row]] | None
     found = _find(connection, {document}).get(document)
     if found is None:
         return None
-    most = min(SEGMENT, found.head - HOT - found.sealed)
-    size = count = 0
-    # How long they are first: a thousand large ones are not read for the sake of the first few.
-    for _, length in _run(connection, _LENGTHS, (found.key, found.sealed, max(most, 0))):
-        size += length
-        count += 1
-        if size >= SEGMENT_BYTES:
-            break
-    if count < SEGMENT and size < SEGMENT_BYTES:
+    most = max(0, min(SEGMENT, found.head - HOT - found.sealed))
+    count = _fitting(connection, found, found.sealed, most, SEGMENT_BYTES)
+    if count == most < SEGMENT:
         return None
     return found.key, list(_rows(connection, document, found, found.sealed, count))
+
+
+def _fitting(connection: Connection, found: _Found, after: int, limit: int, most: int) -> int:
+    """How many entries after ``after`` to read, so that their updates are about ``most`` bytes: those of one
+    segment, or so many rows that the last of them fills it. They are not read for that."""
+    if after < found.sealed:
+        ((_, _, last, _, _),) = _run(connection, _COLD, (found.key, after))
+        return min(limit, int(last) - after)
+    size = count = 0
+    for _, length in _run(connection, _LENGTHS, (found.key, after, limit)):
+        size += length
+        count += 1
+        if size >= most:
+            break
+    return count
 
 
 def _latest_snapshot(connection: Connection, document: str, found: _Found) -> tuple[int, bytes]:
@@ -402,10 +413,21 @@ def _seal(connection: Connection, document: str, key: int, rows: Sequence[Row], 
     mine = (updates.c.document == key) & updates.c.seq.between(first, last)
     if (there := connection.execute(delete(updates).where(mine)).rowcount) != len(rows):
         raise CorruptLog(f"of entries {first} to {last} of {document!r} only {there} are there any more")
+    insert_cold(connection, key, rows, data)
+
+
+def insert_cold(connection: Connection, key: int, rows: Sequence[Row], data: bytes) -> None:
+    """Add entries to the end of a log that nobody else writes: as a segment, packed in ``data``."""
+    first, last = rows[0].seq, rows[-1].seq
     checksum = segment_checksum(key, first, last, data)
     connection.execute(
         insert(segments).values(document=key, first=first, last=last, data=data, checksum=checksum)
     )
+
+
+def insert_hot(connection: Connection, key: int, rows: Sequence[Row]) -> None:
+    """As ``insert_cold``: as rows."""
+    _insert(connection, [(key, *row, update_checksum(key, *row)) for row in rows])
 
 
 def _insert(connection: Connection, rows: list[_NewRow]) -> None:

@@ -13,6 +13,7 @@ from zlib import crc32
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     Integer,
@@ -42,6 +43,10 @@ documents = Table(
     Column("epoch", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
+    # Entries up to this one came out of an archive: who is their author is what that said (storage.imports).
+    Column("imported_head", Integer),
+    Column("imported_by", Text),
+    Column("imported_at", BigInteger),
 )
 
 actors = Table(
@@ -127,6 +132,7 @@ members = Table(
     Column("person", Text, primary_key=True, index=True),
     Column("role", SmallInteger, nullable=False),
     Column("added_at", BigInteger, nullable=False),
+    Column("history", Boolean),  # collab.rights.sees_history
 )
 
 # The secret of a link is shown once; its SHA-256 is kept.
@@ -143,6 +149,7 @@ links = Table(
     Column("expires_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", Text, nullable=False),
+    Column("history", Boolean),
 )
 
 # Who came through which link; gone with it.

@@ -18,10 +18,22 @@ from storage.answers import Answers
 from storage.database import Database
 from storage.documents import Documents
 from storage.histories import Histories
+from storage.imports import Imports
 from storage.labels import Labels
 from storage.log import UpdateLog
 from storage.migrations import migrate
-from web import accounts, documents, history, metrics, page, problem, sharing, websocket
+from web import (
+    accounts,
+    archive,
+    documents,
+    history,
+    metrics,
+    page,
+    problem,
+    sharing,
+    updates,
+    websocket,
+)
 from web.auth import Authenticator
 from web.connections import Connections
 from web.headers import Guarded
@@ -59,6 +71,7 @@ class Collab:
 def create_http(
     settings: Settings,
     hub: Hub,
+    log: UpdateLog,
     database: Database,
     access: Access,
     authenticator: Authenticator,
@@ -76,10 +89,13 @@ def create_http(
         openapi_url="/api/openapi.json",
     )
     app.state.hub = hub
+    app.state.log = log
     app.state.documents = Documents(database)
     app.state.answers = Answers(database)
     app.state.labels = Labels(database)
     app.state.historian = historian
+    app.state.imports = Imports(database)
+    app.state.importing = asyncio.Lock()
     app.state.settings = settings
     app.state.access = access
     app.state.authenticator = authenticator
@@ -90,6 +106,8 @@ def create_http(
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     app.include_router(documents.router)
     app.include_router(history.router)
+    app.include_router(updates.router)
+    app.include_router(archive.router)
     app.include_router(sharing.router)
     app.include_router(accounts.router)
     if settings.oidc_issuer:
@@ -120,7 +138,8 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             settings.document_bytes,
             settings.awareness_bytes,
         )
-        hub, access = Hub(UpdateLog(database), limits, workshop.run), Access(database)
+        log = UpdateLog(database)
+        hub, access = Hub(log, limits, workshop.run), Access(database)
         historian = Historian(settings.url, Histories(database), settings.history_bytes, hub.stats.limited)
         secret, accounts_store = secret_of(settings), Accounts(database)
         authenticator = Authenticator(settings, secret, access, accounts_store)
@@ -134,7 +153,9 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             hub.stats.limited,
             connections.dismiss,
         )
-        http = create_http(settings, hub, database, access, authenticator, connections, sign_in, historian)
+        http = create_http(
+            settings, hub, log, database, access, authenticator, connections, sign_in, historian
+        )
         async with asyncio.TaskGroup() as tasks:
             ready = asyncio.Event()
             work = [

@@ -2,8 +2,8 @@
 
 A credential makes an ``Identity``: a token of the host application (a JWT), the secret of a share link, the
 cookie of an account, or the cookie of a guest. An identity and a document make a ``Grant``, and a route says
-in the types of its parameters what it needs: ``Reader``, ``Editor``, ``Owner``, ``Anyone``, ``Operator``,
-``Public``. A test refuses a route that says nothing.
+in the types of its parameters what it needs: ``Reader``, ``HistoryReader``, ``Editor``, ``Owner``,
+``Anyone``, ``Importer``, ``Operator``, ``Public``. A test refuses a route that says nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from collab.errors import (
     NotAuthenticated,
 )
 from collab.log import Actor
-from collab.rights import Role, granted, higher
+from collab.rights import Role, granted, higher, sees_history
 from storage.access import LINK_PREFIX, NOBODY, PERSON_LIMIT, Access, Standing
 from storage.accounts import Account
 from storage.models import storable
@@ -62,6 +62,8 @@ class Identity:
     rights: Mapping[str, Role] | None = None  # from a token: these, and no others
     link: str | None = None  # the secret of a share link that came as token
     expires: float | None = None  # seconds since the epoch; None: it lasts
+    history: bool | None = None  # from a token: may read it, whatever the role; None leaves it to the role
+    imports: bool = False  # from a token: may say who wrote what
     lasting: bool = True  # the same somebody will be known again
 
     @property
@@ -77,6 +79,7 @@ class Grant:
     document: str
     role: Role
     until: float | None = None
+    history: bool = False  # may read it
 
 
 class Sessions(Protocol):
@@ -142,7 +145,12 @@ class Authenticator:
         if not storable(id) or len(id.encode()) > PERSON_LIMIT or not subject:
             raise NotAuthenticated(f"the token's sub must be 1 to {PERSON_LIMIT - 6} bytes without NUL")
         expires = float(min(int(claims["exp"]), FOREVER)) + LEEWAY
-        return Identity(Actor(id, kind, _name(claims.get("name"))), _rights(claims), expires=expires)
+        history = claims.get("history")
+        if history not in (None, True, False):
+            raise NotAuthenticated("the token's history must be true or false")
+        actor = Actor(id, kind, _name(claims.get("name")))
+        imports = claims.get("import", False) is True
+        return Identity(actor, _rights(claims), expires=expires, history=history, imports=imports)
 
     async def _claims(self, token: str) -> dict[str, Any]:
         if len(token) > TOKEN_BYTES:
@@ -195,6 +203,17 @@ class Authenticator:
             raise NotAuthenticated("this is the operator's; send a token made by `collab token --operator`")
         _decode(token, self._operator_key, ("HS256",), OPERATOR_AUDIENCE, None)
 
+    def check_may_import(self, identity: Identity) -> None:
+        """An archive says who wrote what, so only those may import whom the secret's owner lets; where guests
+        own everything, names mean nothing anyway. Raises NotAuthenticated, Forbidden."""
+        if identity.imports or (identity.rights is None and self._guests_role is Role.OWNER):
+            return
+        if not identity.signed_in:
+            raise NotAuthenticated("to import, bring a token whose claim `import` is true")
+        raise Forbidden(
+            "an archive says who wrote what: to import one takes a token whose claim `import` is true"
+        )
+
     # --- from where
 
     def is_https(self, connection: HTTPConnection) -> bool:
@@ -243,11 +262,19 @@ class Authenticator:
     def _grant(self, identity: Identity, document: str, standing: Standing) -> Grant | None:
         if identity.rights is not None:
             role = granted(identity.rights, document)
-            return None if role is None else Grant(identity, document, role)
-        role = higher(self._anybodys(identity), standing.role)
+            if role is None:
+                return None
+            return Grant(identity, document, role, history=sees_history(role, identity.history))
+        anybodys = self._anybodys(identity)
+        role = higher(anybodys, standing.role)
         if not standing.exists and self.may_create(identity, document):
             role = Role.OWNER
-        return None if role is None else Grant(identity, document, role, standing.until)
+        if role is None:
+            return None
+        history = standing.history or sees_history(anybodys, None) or role is Role.OWNER
+        if identity.history is not None:
+            history = sees_history(role, identity.history)
+        return Grant(identity, document, role, standing.until, history)
 
     async def roles(self, identity: Identity, documents: Sequence[str]) -> dict[str, Role]:
         """What ``identity`` may do with each of ``documents`` that it may do anything with."""
@@ -379,6 +406,12 @@ async def anyone(request: Request) -> Identity:
     return await authenticator_of(request).identify(request)
 
 
+async def importer(request: Request) -> Identity:
+    identity = await anyone(request)
+    authenticator_of(request).check_may_import(identity)
+    return identity
+
+
 async def public() -> None:
     """Everybody, unknown: nothing here depends on who asks."""
 
@@ -399,8 +432,9 @@ class DocumentRight:
     """Needs a role on the document in the path. Without any it is not found, so that nobody learns which
     names there are."""
 
-    def __init__(self, least: Role) -> None:
+    def __init__(self, least: Role, history: bool = False) -> None:
         self.least = least
+        self.history = history  # needs the right to read it, too
 
     async def __call__(self, document: str, request: Request) -> Grant:
         name = parse_name(document)
@@ -413,17 +447,25 @@ class DocumentRight:
             raise DocumentNotFound(f"there is no document named {name!r}, or it is not shared with you")
         if grant.role < self.least:
             raise Forbidden(f"this needs the role {self.least.label}; you are {grant.role.label}")
+        if self.history and not grant.history:
+            raise Forbidden(
+                "history shows deleted text, so to read it is a right of its own, which you have not: ask an "
+                "owner to give it to you"
+            )
         return grant
 
 
 Anyone = Annotated[Identity, Depends(anyone)]
+Importer = Annotated[Identity, Depends(importer)]
 Public = Depends(public)
 Operator = Depends(operator)
 LocalOrOperator = Depends(local_or_operator)
 Reader = Annotated[Grant, Depends(DocumentRight(Role.VIEWER))]
+HISTORY = DocumentRight(Role.VIEWER, history=True)
+HistoryReader = Annotated[Grant, Depends(HISTORY)]
 Editor = Annotated[Grant, Depends(DocumentRight(Role.EDITOR))]
 Owner = Annotated[Grant, Depends(DocumentRight(Role.OWNER))]
-RIGHTS = (anyone, public, operator, local_or_operator)  # and any DocumentRight
+RIGHTS = (anyone, importer, public, operator, local_or_operator)  # and any DocumentRight
 
 
 def issue(
@@ -436,6 +478,8 @@ def issue(
     kind: str = "user",
     documents: Mapping[str, Role] | None = None,
     issuer: str = "",
+    history: bool | None = None,
+    imports: bool = False,
 ) -> str:
     """A token as a host application makes them, signed with the shared secret. Raises ValueError for a
     subject that no token may have."""
@@ -447,6 +491,10 @@ def issue(
         claims["name"] = name
     if issuer:
         claims["iss"] = issuer
+    if imports:
+        claims["import"] = True
+    if history is not None:
+        claims["history"] = history
     if documents is not None:
         claims["documents"] = {pattern: role.label for pattern, role in documents.items()}
     return jwt.encode(claims, secret, "HS256")

@@ -93,6 +93,12 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN=ROLE",
         help="A right, such as 'notes/*=editor'; may be repeated. With none it has the person's own rights.",
     )
+    parser.add_argument(
+        "--history", choices=("yes", "no"), help="May read history, or not, whatever the role says."
+    )
+    parser.add_argument(
+        "--import", dest="imports", action="store_true", help="May import archives, which say who wrote what."
+    )
     parser.add_argument("--hours", type=float, default=24.0, help="How long it is valid; default 24.")
     parser.add_argument(
         "--operator", action="store_true", help="For the operator's routes, and nothing else."
@@ -124,6 +130,8 @@ def _token(settings: Settings, parsed: argparse.Namespace) -> str:
         name=parsed.name,
         kind="agent" if parsed.agent else "user",
         documents=documents,
+        history=None if parsed.history is None else parsed.history == "yes",
+        imports=parsed.imports,
     )
 
 

@@ -8,7 +8,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
 
@@ -132,6 +132,16 @@ class Connections:
                 _forget(self._by_actor, actor.id, connection)
                 _forget(self._by_document, document, connection)
 
+    @contextmanager
+    def stream(self, actor_id: str, address: str) -> Iterator[None]:
+        """Count somebody who follows a document over HTTP, as a socket and a session. Raises RateLimited."""
+        what = "you have too many documents open"
+        with (
+            self.socket(address),
+            self._counted(self._actors, actor_id, self._per_actor, "connections-per-actor", what),
+        ):
+            yield
+
     def _open(self, who: str) -> None:
         now = time.monotonic()
         if now - self._minute >= MINUTE:
@@ -147,6 +157,11 @@ class Connections:
         return RateLimited(f"{what}; try again later", retry_after)
 
     # --- rights that change
+
+    @property
+    def revision(self) -> int:
+        """Moves when somebody may have lost a right."""
+        return self._revision + self.dismissals
 
     def changed(self, document: str) -> None:
         """Rights on ``document`` may have changed: look again at everyone who is in it."""
@@ -164,7 +179,7 @@ class Connections:
         if identity.actor.id != connection.grant.identity.actor.id:
             raise Forbidden("the new token is somebody else's; reconnect with it")
         connection.session.actor = identity.actor
-        connection.grant = Grant(identity, connection.grant.document, connection.grant.role)
+        connection.grant = replace(connection.grant, identity=identity, until=None)
         self._look_at((connection,))
 
     def _look_at(self, connections: Iterable[Connection]) -> None:

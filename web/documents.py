@@ -54,8 +54,17 @@ class Document(BaseModel):
     title: str = Field(examples=["Minutes of Monday"])
     head: int = Field(examples=[1024])
     role: str = Field(default="", description="What you may do with it.", examples=["editor"])
+    history: bool | None = Field(
+        default=None, description="Whether you may read its history; null where documents are listed."
+    )
     created_at: datetime
     updated_at: datetime
+    imported_head: int | None = Field(
+        default=None,
+        description="Updates up to this one came out of an archive: it says who wrote them, and when.",
+    )
+    imported_by: str | None = Field(default=None, description="Who imported it.", examples=["user:ada"])
+    imported_at: datetime | None = None
 
 
 class DocumentList(BaseModel):
@@ -98,9 +107,9 @@ Rooms = Annotated[Hub, Depends(hub_of)]
 Gate = Annotated[Authenticator, Depends(authenticator_of)]
 
 
-def shown(document: Stored, role: Role | None) -> Document:
+def shown(document: Stored, role: Role | None, history: bool | None = None) -> Document:
     label = "" if role is None else role.label
-    return Document.model_validate(document).model_copy(update={"role": label})
+    return Document.model_validate(document).model_copy(update={"role": label, "history": history})
 
 
 @router.get("", responses=responses(InvalidRequest, StorageUnavailable))
@@ -145,7 +154,7 @@ async def create_document(
 
 @router.get("/{document}", responses=MISSING)
 async def read_document(grant: Reader, documents: Store) -> Document:
-    return shown(await documents.get(grant.document), grant.role)
+    return shown(await documents.get(grant.document), grant.role, grant.history)
 
 
 @router.patch("/{document}", responses=MISSING)
@@ -156,8 +165,8 @@ async def change_document(grant: Editor, change: Change, documents: Store) -> Do
             raise Forbidden("only its owners may bring a document back")
         await documents.undelete(grant.document)
     if change.title is not None:
-        return shown(await documents.rename(grant.document, change.title), grant.role)
-    return shown(await documents.get(grant.document), grant.role)
+        return shown(await documents.rename(grant.document, change.title), grant.role, grant.history)
+    return shown(await documents.get(grant.document), grant.role, grant.history)
 
 
 @router.delete("/{document}", status_code=204, responses=MISSING)

@@ -35,7 +35,7 @@ from collab.errors import (
 from collab.log import Actor, Origin
 from collab.rights import Role
 from storage.labels import NAME_LIMIT, NOTE_LIMIT, Label, LabelExists, Labels, NoSuchLabel
-from web.auth import Editor, Grant, Reader
+from web.auth import HISTORY, Editor, Grant, HistoryReader, Reader
 from web.documents import Rooms, Store
 from web.historian import Historian, HistoryBusy, past
 from web.problem import problem, responses
@@ -298,7 +298,6 @@ def labels_of(request: Request) -> Labels:
 
 Asked = Annotated[Historian, Depends(historian_of)]
 Names = Annotated[Labels, Depends(labels_of)]
-HistoryReader = Editor
 
 
 async def ref_of(labels: Labels, document: str, given: str | int) -> Ref:

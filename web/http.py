@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
@@ -30,12 +30,16 @@ CLOSE_SECONDS = 5.0  # for the peer to read our last answer
 
 
 class Gate:
-    """ASGI: requests go in one by one; a body of more than ``limit`` bytes is answered with 413."""
+    """ASGI: requests go in one by one; a body of more than ``limit`` bytes is answered with 413. ``large``
+    has the limits of paths with another one."""
 
-    def __init__(self, app: ASGIApp, turns: Turns, limit: int, limited: Counter[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, turns: Turns, limit: int, large: Mapping[bytes, int], limited: Counter[str]
+    ) -> None:
         self._app = app
         self._turns = turns
         self._limit = limit
+        self._large = large
         self._limited = limited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,24 +47,25 @@ class Gate:
         self._turns.wait(partial(_give, turn))
         await turn
         size = 0
+        limit = self._large.get(scope["raw_path"], self._limit)
 
         async def bounded() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > self._limit:
-                raise HTTPException(413, self._count())
+            if size > limit:
+                raise HTTPException(413, self._count(limit))
             return message
 
         declared = dict(scope["headers"]).get(b"content-length", b"0")  # the parser has checked it
-        if int(declared) > self._limit:
-            await problem(413, "too-large", self._count())(scope, receive, send)
+        if int(declared) > limit:
+            await problem(413, "too-large", self._count(limit))(scope, receive, send)
         else:
             await self._app(scope, bounded, send)
 
-    def _count(self) -> str:
+    def _count(self, limit: int) -> str:
         self._limited["body"] += 1
-        return f"a request body may have {self._limit} bytes at most"
+        return f"a request body may have {limit} bytes at most"
 
 
 def _give(turn: asyncio.Future[None]) -> None:
@@ -78,12 +83,15 @@ class Http(HttpToolsProtocol):
     handshake_seconds = 10.0  # ``web.server.serve`` sets these for the process
     stall_seconds = 15.0
     body_bytes = 1 << 20
+    large: ClassVar[Mapping[bytes, int]] = {}  # the same for single paths
     limited: ClassVar[Counter[str]] = Counter()
     _turns: ClassVar[Turns] = Turns()  # of requests and upgrades: each takes up to a millisecond
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.app = cast(Any, Gate(cast(ASGIApp, self.app), self._turns, self.body_bytes, self.limited))
+        self.app = cast(
+            Any, Gate(cast(ASGIApp, self.app), self._turns, self.body_bytes, self.large, self.limited)
+        )
         self._deadline: asyncio.TimerHandle | None = None  # of the head or of the body
         self._stall_timer: asyncio.TimerHandle | None = None
         self._head: int | None = 0  # bytes of the head that is being read; None while a body is
@@ -106,9 +114,10 @@ class Http(HttpToolsProtocol):
                 if self._head is None:
                     piece = data[at:]
                     self._body += len(piece)
-                    if self._body > HEAD_BYTES + 2 * self.body_bytes:
+                    limit = self.large.get(self.scope["raw_path"], self.body_bytes)
+                    if self._body > HEAD_BYTES + 2 * limit:
                         self.limited["body"] += 1
-                        self._refuse(413, "too-large", f"a body may have {self.body_bytes} bytes at most")
+                        self._refuse(413, "too-large", f"a body may have {limit} bytes at most")
                         return
                     self.parser.feed_data(piece)
                 else:

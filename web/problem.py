@@ -41,6 +41,12 @@ def problem(
     )
 
 
+def described(error: CollabError) -> Problem:
+    """The problem that ``error`` is, for where there is no status line to put it under."""
+    title = HTTPStatus(error.status).phrase
+    return Problem(title=title, status=error.status, code=error.code, detail=str(error))
+
+
 def responses(*errors: type[CollabError]) -> dict[int | str, dict[str, Any]]:
     """How a route's errors read in the OpenAPI document."""
     by_status: dict[int, list[str]] = {}

@@ -18,6 +18,7 @@ import uvicorn
 
 from collab.hub import Hub
 from web.app import running
+from web.archive import IMPORT_PATH
 from web.budget import Budgets
 from web.http import Http
 from web.settings import Settings
@@ -94,6 +95,7 @@ async def serve(settings: Settings) -> None:
             protocol.handshake_seconds = settings.handshake_seconds
             protocol.stall_seconds = settings.stall_seconds
         Http.body_bytes = settings.body_bytes
+        Http.large = {IMPORT_PATH.encode(): settings.import_bytes}
         Transport.message_bytes = settings.message_bytes
         rates = settings.messages_per_second, settings.bytes_per_second, settings.cpu_share
         Transport.messages_per_second, Transport.bytes_per_second, Transport.cpu_share = rates

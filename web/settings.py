@@ -51,6 +51,9 @@ class Settings:
         128 << 20, "Memory for large messages that are incomplete or wait; beyond it senders get 1013."
     )
     body_bytes: int = setting(1 << 20, "Largest body of an HTTP request; a larger one is refused with 413.")
+    import_bytes: int = setting(
+        256 << 20, "Largest archive of a document (POST /api/import); a larger one is refused with 413."
+    )
     handshake_seconds: float = setting(
         10.0, "Time for the head of a request, for a WebSocket handshake, for a body to come at 4 KiB/s."
     )
@@ -291,6 +294,7 @@ POSITIVE = (
     "sign_ins_per_email",
     "message_bytes",
     "body_bytes",
+    "import_bytes",
     "memory_bytes",
     "history_bytes",
     "handshake_seconds",

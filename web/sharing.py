@@ -34,6 +34,10 @@ from web.problem import responses
 router = APIRouter(tags=["sharing"])
 
 LABEL_LIMIT = 200  # characters
+HISTORY = (
+    "Whether it comes with the right to read history, which shows deleted text; null: editors may, viewers "
+    "may not. Owners always may."
+)
 EPOCH, MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 ERRORS = (
     InvalidName,
@@ -53,6 +57,7 @@ class Member(BaseModel):
     person: str = Field(examples=["user:ada"])
     name: str = Field(examples=["Ada"])
     role: str = Field(examples=["editor"])
+    history: bool | None = Field(description=HISTORY)
 
 
 class Members(BaseModel):
@@ -63,6 +68,7 @@ class NewRole(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Literal["viewer", "commenter", "editor", "owner"]
+    history: bool | None = Field(default=None, description=HISTORY)
 
 
 class Link(BaseModel):
@@ -70,6 +76,7 @@ class Link(BaseModel):
 
     id: str
     role: str = Field(examples=["viewer"])
+    history: bool | None = Field(description=HISTORY)
     label: str
     password: bool = Field(description="Whether it asks for a password.")
     expires_at: datetime | None
@@ -86,6 +93,7 @@ class NewLink(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Literal["viewer", "commenter", "editor"] = "viewer"
+    history: bool | None = Field(default=None, description=HISTORY)
     label: str = Field(default="", max_length=LABEL_LIMIT, examples=["for the printers"])
     password: str | None = Field(default=None, max_length=LONGEST, description="Asked of whoever opens it.")
     expires_at: AwareDatetime | None = Field(
@@ -131,7 +139,9 @@ Person = Annotated[str, Depends(person_of)]
 @router.get("/api/documents/{document}/members", responses=responses(*ERRORS))
 async def list_members(grant: Owner, access: Grants) -> Members:
     found = await access.members(grant.document)
-    return Members(members=[Member(person=m.person, name=m.name, role=m.role.label) for m in found])
+    return Members(
+        members=[Member(person=m.person, name=m.name, role=m.role.label, history=m.history) for m in found]
+    )
 
 
 @router.put(
@@ -147,7 +157,7 @@ async def set_member(
         if account is None:
             raise NoSuchGrant(f"nobody has an account with {person!r}; invite them, or send a link")
         person = account.actor.id
-    await access.set_member(grant.document, person, Role.of(new.role))
+    await access.set_member(grant.document, person, Role.of(new.role), new.history)
     live.changed(grant.document)
 
 
@@ -175,6 +185,7 @@ async def create_link(grant: Owner, new: NewLink, access: Grants, sign_in: Door,
         label=new.label,
         password_hash=None if new.password is None else await sign_in.passwords.hash(new.password),
         expires_at=expires_at,
+        history=new.history,
     )
     base = request.app.state.settings.public_url or str(request.base_url)
     return _shown(link).model_copy(update={"url": f"{base.rstrip('/')}/s#{secret}"})
@@ -220,6 +231,7 @@ def _shown(link: StoredLink) -> Link:
     return Link(
         id=link.id,
         role=link.role.label,
+        history=link.history,
         label=link.label,
         password=link.password_hash is not None,
         expires_at=None if link.expires_at is None else _time(link.expires_at),

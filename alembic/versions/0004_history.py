@@ -1,4 +1,4 @@
-"""What history needs: cold log in segments, labels, a cache, answers."""
+"""What history needs: cold log in segments, labels, a cache, answers, and the right to it."""
 
 import sqlalchemy as sa
 
@@ -57,3 +57,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("actor", "key", name="pk_answers"),
     )
     op.create_index("ix_answers_made_at", "answers", ["made_at"])
+    op.add_column("members", sa.Column("history", sa.Boolean))
+    op.add_column("links", sa.Column("history", sa.Boolean))
+    op.add_column("documents", sa.Column("imported_head", sa.Integer))
+    op.add_column("documents", sa.Column("imported_by", sa.Text))
+    op.add_column("documents", sa.Column("imported_at", sa.BigInteger))

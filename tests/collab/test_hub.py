@@ -472,3 +472,25 @@ def test_a_large_update_is_answered_once_though_it_is_taken_in_pieces(
                 assert wire.closed is None
 
     on_a_slow_log(scenario)
+
+
+def test_the_next_commit_is_told_to_all_who_ask_and_to_nobody_s_memory() -> None:
+    async def scenario(log: SlowLog) -> None:
+        async with running(log) as hub:
+            session, _ = someone()
+            typist = Typist(1)
+            async with hub.join("d", session) as room:
+                first, again, other = hub.next_commit("d"), hub.next_commit("d"), hub.next_commit("e")
+                hub.receive(room, session, protocol.encode_update(typist.type(0, "x")))
+                async with asyncio.timeout(5):
+                    await asyncio.gather(first, again)
+                assert log.entries["d"][-1].seq == 1
+                assert not other.done()
+                second = hub.next_commit("d")
+                assert not second.done()
+                hub.forget("d")
+                assert second.done()
+            del first, again, other, second
+            assert not hub._next_commits
+
+    on_a_slow_log(scenario)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from collab.rights import Role, granted, higher, matches
+from collab.rights import Role, granted, higher, matches, sees_history
 
 ROLES = (Role.VIEWER, Role.COMMENTER, Role.EDITOR, Role.OWNER)
 
@@ -83,3 +83,19 @@ def test_the_highest_of_all_patterns_that_match_counts_whatever_their_order() ->
 def test_no_pattern_gives_no_role() -> None:
     assert granted({}, "minutes") is None
     assert granted({"": Role.OWNER}, "minutes") is None
+
+
+@pytest.mark.parametrize(
+    ("role", "by_role", "denied", "given"),
+    [
+        (None, False, False, False),
+        (Role.VIEWER, False, False, True),
+        (Role.COMMENTER, False, False, True),
+        (Role.EDITOR, True, False, True),
+        (Role.OWNER, True, True, True),
+    ],
+)
+def test_history_is_seen_by_role_unless_somebody_says_otherwise(
+    role: Role | None, by_role: bool, denied: bool, given: bool
+) -> None:
+    assert [sees_history(role, what) for what in (None, False, True)] == [by_role, denied, given]

@@ -424,3 +424,25 @@ async def test_the_list_of_patterns_is_what_they_match(documents, patterns, name
 async def test_as_many_patterns_as_a_token_holds_can_be_listed(documents, document, form):
     patterns = [form.format(n) for n in range(950)]  # in 16 KiB of base64, with the shortest role
     assert await listed(documents, patterns=[*patterns, "doc"]) == {"doc"}
+
+
+async def test_the_right_to_history_adds_up_over_all_ways_to_a_document(access, document):
+    async def seen():
+        return (await access.standing(document, BOB)).history
+
+    assert not await seen()
+    await access.set_member(document, BOB, Role.VIEWER)
+    assert not await seen()
+    await access.set_member(document, BOB, Role.VIEWER, history=True)
+    assert await seen()
+    await access.set_member(document, BOB, Role.EDITOR, history=False)
+    assert not await seen()
+    assert [m.history for m in await access.members(document)] == [None, False]
+    link, secret = await access.create_link(document, Role.VIEWER, ADA, history=True)
+    assert (await access.standing(document, BOB, secret)).history
+    await access.open_link(link.id, BOB)
+    assert await seen()
+    await access.revoke_link(document, link.id)
+    assert not await seen()
+    await access.set_member(document, BOB, Role.OWNER, history=False)
+    assert await seen()

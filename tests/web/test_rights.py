@@ -143,6 +143,9 @@ ROUTES: dict[str, Answers] = {
         401, 401, 404, 403, 403, 200, 200, json=lambda _: {"title": "x"}
     ),
     "GET /api/documents/{document}/content": answers(401, 401, 404, 200, 200, 200, 200),
+    "GET /api/documents/{document}/updates": answers(401, 401, 404, 403, 403, 200, 200),
+    "GET /api/documents/{document}/export": answers(401, 401, 404, 403, 403, 200, 200),
+    "POST /api/import": answers(401, 401, *[403] * 5),
     "GET /api/documents/{document}/members": answers(401, 401, 404, 403, 403, 403, 200),
     "PUT /api/documents/{document}/members/{person}": answers(
         401, 401, 404, 403, 403, 403, 204, json=lambda _: {"role": "owner"}
@@ -183,6 +186,7 @@ BY_CLAIMS = {
     "POST /api/links/open": (403, 403, 403, 403, 403),
 }
 BY_LINK = {
+    "POST /api/import": (401, 401, 401, 401, 401),
     "POST /api/documents": (401, 401, 401, 401, 401),
     "PATCH /api/me": (200, 200, 200, 200, 200),
 }

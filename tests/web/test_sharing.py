@@ -90,9 +90,9 @@ def test_members_are_set_listed_and_removed(shared: Shared) -> None:
         shared.set(person, role)
     assert shared.api.get(f"{shared.path}/members").json() == {
         "members": [
-            {"person": "user:root", "name": "", "role": "owner"},
-            {"person": "guest:x", "name": "", "role": "editor"},
-            {"person": "user:ada", "name": "", "role": "commenter"},
+            {"person": "user:root", "name": "", "role": "owner", "history": None},
+            {"person": "guest:x", "name": "", "role": "editor", "history": None},
+            {"person": "user:ada", "name": "", "role": "commenter", "history": None},
         ]
     }
     shared.remove("user:ada")

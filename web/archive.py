@@ -1,0 +1,236 @@
+"""A document as one file, out and in again (collab.archive). docs/history.md tells of the format."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from collab import archive, document
+from collab.document import check_name as check_document_name
+from collab.errors import (
+    CorruptLog,
+    DocumentExists,
+    Forbidden,
+    InvalidName,
+    InvalidRequest,
+    NotAuthenticated,
+    Overloaded,
+    RateLimited,
+    RoomFailed,
+    StorageUnavailable,
+    TooLarge,
+    UpdateError,
+)
+from collab.log import Entry
+from collab.rights import Role, granted
+from storage.access import check_person
+from storage.imports import Imports
+from storage.labels import LABELS_LIMIT, Labels, check_name, check_note
+from storage.log import SEGMENT, SEGMENT_BYTES, UpdateLog
+from storage.models import storable
+from web.accounts import Address
+from web.auth import HistoryReader, Importer
+from web.connections import Live
+from web.documents import MISSING, TITLE_LIMIT, Document, Gate, Rooms, Store, shown
+from web.idempotency import ERRORS as KEY_ERRORS
+from web.idempotency import declared, once
+from web.problem import responses
+from web.settings import Settings
+from web.updates import EPOCH, MICROSECOND, PAGE_BYTES, Right, Stream, TheLog
+
+router = APIRouter(tags=["history"])
+
+MEDIA_TYPE = "application/jsonl"
+IMPORT_PATH = "/api/import"
+_UNSAFE = re.compile(r"[^0-9A-Za-z._-]+")
+
+
+def labels_of(request: Request) -> Labels:
+    found: Labels = request.app.state.labels
+    return found
+
+
+def imports_of(request: Request) -> Imports:
+    found: Imports = request.app.state.imports
+    return found
+
+
+@router.get(
+    "/api/documents/{document}/export",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The document with its title, its named versions and its whole log, as JSON "
+            "lines; the last line says that all has come.",
+            "content": {MEDIA_TYPE: {}},
+        },
+        **MISSING,
+        **responses(RateLimited),
+    },
+)
+async def export_document(
+    grant: HistoryReader,
+    request: Request,
+    address: Address,
+    documents: Store,
+    labels: Annotated[Labels, Depends(labels_of)],
+    log: TheLog,
+    live: Live,
+) -> Response:
+    """All that there is of a document but who it is shared with; `POST /api/import` makes it anew."""
+    name = grant.document
+    found = await documents.get(name)
+    head = archive.Head(found.title, (found.created_at - EPOCH) // MICROSECOND, found.head)
+    named = [
+        archive.Named(label.seq, label.name, label.note, label.made_by.id, label.made_at)
+        for label in await labels.list(name)
+        if label.seq <= found.head
+    ]
+    lines = _lines(Right(request, live, grant), log, name, head, named)
+    answer = Stream(lines, live.stream(grant.identity.actor.id, address), MEDIA_TYPE)
+    filename = _UNSAFE.sub("-", name).strip("-.") or "document"
+    answer.headers["Content-Disposition"] = f'attachment; filename="{filename}.collab.jsonl"'
+    return answer
+
+
+async def _lines(
+    right: Right, log: UpdateLog, name: str, head: archive.Head, named: Sequence[archive.Named]
+) -> AsyncIterator[bytes]:
+    """What goes wrong on the way cuts the connection, and the archive lacks its end."""
+    writer = archive.Writer()
+    yield writer.head(head) + b"".join(map(writer.label, named))
+    after = 0
+    while after < head.head:
+        await right.check()
+        entries = await log.entries(name, after, min(SEGMENT, head.head - after), PAGE_BYTES)
+        if not entries:
+            raise CorruptLog(f"{name!r} ends at {after}, not at {head.head}")
+        yield writer.entries(entries)
+        after = entries[-1].seq
+    yield writer.end()
+
+
+@router.post(
+    IMPORT_PATH,
+    status_code=201,
+    dependencies=[Depends(declared)],
+    response_model=Document,
+    responses=responses(
+        InvalidName,
+        InvalidRequest,
+        UpdateError,
+        NotAuthenticated,
+        Forbidden,
+        DocumentExists,
+        RateLimited,
+        RoomFailed,
+        TooLarge,
+        StorageUnavailable,
+        *KEY_ERRORS,
+    ),
+    openapi_extra={
+        "requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
+    },
+)
+async def import_document(
+    identity: Importer,
+    gate: Gate,
+    request: Request,
+    documents: Store,
+    imports: Annotated[Imports, Depends(imports_of)],
+    hub: Rooms,
+    live: Live,
+    name: Annotated[
+        str | None, Query(alias="document", description="What to call it; by default it gets a name.")
+    ] = None,
+) -> Response:
+    """Make a document of an archive. It is yours, and marked as imported by you: its authors and times are
+    what the archive says."""
+    made = secrets.token_urlsafe(9) if name is None else check_document_name(name)
+    gate.check_may_create(identity, made)
+    if identity.rights is not None and (granted(identity.rights, made) or 0) < Role.OWNER:
+        raise Forbidden(f"to import {made!r} your token must make you its owner")
+    settings: Settings = request.app.state.settings
+    importing: asyncio.Lock = request.app.state.importing
+    if importing.locked():  # each holds a whole document in memory
+        raise Overloaded("another archive is being imported; try again in a moment")
+    async with importing:
+        key = await imports.begin()
+        try:
+            reader = archive.Reader(settings.document_bytes)
+            digest = await _take(request, reader, imports, key, 2 * settings.message_bytes)
+            head = reader.finish()
+            _check(head, reader.labels)
+            try:
+                await asyncio.to_thread(document.build, reader.updates)
+            except CorruptLog as error:
+                raise UpdateError(f"the updates of the archive do not make a document: {error}") from None
+
+            async def finish() -> Response:
+                await imports.finish(key, made, head, reader.labels, identity.actor.id)
+                if (room := hub.rooms.get(made)) is not None:
+                    hub.end(room, RoomFailed("this document has come out of an archive; reconnect"))
+                live.changed(made)
+                role = Role.OWNER if identity.rights is None else granted(identity.rights, made)
+                body = shown(await documents.get(made), role).model_dump_json().encode()
+                headers = {"Location": f"/api/documents/{quote(made, safe='')}"}
+                return Response(body, 201, headers, media_type="application/json")
+
+            return await once(request, identity, digest, finish)
+        finally:
+            await imports.drop(key)
+
+
+async def _take(
+    request: Request, reader: archive.Reader, imports: Imports, key: int, line_bytes: int
+) -> bytes:
+    """Give the lines of the body to ``reader``, and the entries to the database; the digest of the body."""
+    digest, rest = hashlib.sha256(), bytearray()
+    entries: list[Entry] = []
+    size = 0
+    async for piece in request.stream():
+        digest.update(piece)
+        rest += piece
+        if (end := rest.rfind(b"\n", len(rest) - len(piece))) < 0:
+            if len(rest) > line_bytes:
+                raise InvalidRequest(f"a line of an archive may have {line_bytes} bytes")
+            continue
+        lines = bytes(rest[: end + 1]).splitlines(keepends=True)
+        del rest[: end + 1]
+        for line in lines:
+            entry = reader.feed(line)
+            if entry is None:
+                continue
+            if len(entries) >= SEGMENT or size >= SEGMENT_BYTES:
+                await imports.add(key, entries, last=False)
+                entries, size = [], 0
+            entries.append(entry)
+            size += len(entry.data)
+    if rest:
+        reader.feed(bytes(rest))
+    if entries:
+        await imports.add(key, entries, last=True)
+    return digest.digest()
+
+
+def _check(head: archive.Head, labels: Sequence[archive.Named]) -> None:
+    """What the tables do not take, or the API would not. Raises InvalidRequest."""
+    if len(head.title) > TITLE_LIMIT or not storable(head.title):
+        raise InvalidRequest(f"a title may have {TITLE_LIMIT} characters and no NUL")
+    if len(labels) > LABELS_LIMIT:
+        raise InvalidRequest(f"a document may have {LABELS_LIMIT} named versions")
+    if len({label.name for label in labels}) < len(labels):
+        raise InvalidRequest("two versions in the archive have one name")
+    for label in labels:
+        check_name(label.name)
+        check_note(label.note)
+        check_person(label.by)
+        if label.seq > head.head:
+            raise InvalidRequest(f"the archive names a version at {label.seq}, beyond its end at {head.head}")
