@@ -13,7 +13,7 @@ from typing import NamedTuple
 from collab.errors import ProtocolError
 from collab.protocol import Dialect, read_var_bytes, read_var_uint, var_string
 
-SYNC, AWARENESS, AUTH, QUERY_AWARENESS, STATELESS, CLOSE = 0, 1, 2, 3, 5, 7
+SYNC, AWARENESS, AUTH, QUERY_AWARENESS, STATELESS, CLOSE, SYNC_STATUS = 0, 1, 2, 3, 5, 7, 8
 ROOM_TYPES = frozenset((SYNC, AWARENESS, QUERY_AWARENESS))  # what a room takes as it is
 TOKEN, DENIED, AUTHENTICATED = 0, 1, 2  # kinds of auth message
 PING, PONG = b"\x09", b"\x0a"  # the only frames without a key
@@ -70,6 +70,11 @@ def tells_version(body: bytes) -> bool:
     _, at = read_var_uint(body, 1)
     _, at = read_var_bytes(body, at)
     return at < len(body)
+
+
+def encode_token(token: str, version: str) -> bytes:
+    """As a provider from 4 on sends it."""
+    return b"\x02\x00" + var_string(token) + var_string(version)
 
 
 def encode_authenticated(writes: bool) -> bytes:
