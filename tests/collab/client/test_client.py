@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,6 +21,7 @@ from stockclients import NodeHost, Peer, install
 from collab.client import Client, Document, Line, Status, seed
 from collab.errors import (
     DocumentDeleted,
+    EpochChanged,
     Forbidden,
     InvalidRequest,
     NotAuthenticated,
@@ -491,3 +493,30 @@ async def test_a_server_that_says_what_no_server_says_is_left(shared_server: Ser
             while not isinstance(client.trouble, ProtocolError):
                 await asyncio.sleep(0.01)
         assert document.status.unsaved == 1
+
+
+async def test_a_copy_of_a_document_that_was_reset_is_refused_and_kept_2(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = make_server()
+    async with Client(server.url, tmp_path / "a.db") as client:
+        document = client.open("d")
+        document.insert(0, "saved ")
+        await within(10, document.saved())
+        assert document.epoch == 1
+    server.stop()
+    database = sqlite3.connect(server.data / "collab.db")
+    database.execute("UPDATE documents SET epoch = 2")
+    database.commit()
+    database.close()
+    server.start()
+    async with Client(server.url, tmp_path / "a.db") as client:
+        document = client.open("d")
+        document.insert(0, "unsaved ")
+        with pytest.raises(EpochChanged, match="copy what you need"):
+            await within(10, document.saved())
+        assert document.text == "unsaved saved "
+        client.forget("d")
+        again = client.open("d")
+        again.insert(0, "begun again ")
+        await within(10, again.saved())

@@ -54,12 +54,11 @@ class Device:
         self.denials.append(error)
         self.document.refuse(error)
 
-    def connect(self, *, writes: bool = True, epoch: int | None = None) -> None:
+    def connect(self, *, writes: bool = True, epoch: int = 1) -> None:
         self.session, self.wire = self.bench.join(self.actor, writes=writes, dialect=HOCUSPOCUS)
         self.exchange.start("token")
         assert hocuspocus.decode_token(self.out.popleft()) == "token"
-        admitted = hocuspocus.encode_authenticated(writes)
-        self.receive(admitted + (b"" if epoch is None else protocol.var_uint(epoch)))
+        self.receive(hocuspocus.encode_authenticated(writes, epoch))
 
     def receive(self, body: bytes) -> None:
         self.exchange.receive(Frame(b"\x01d", body[0], body), 0.0)
