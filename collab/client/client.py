@@ -26,19 +26,20 @@ class Client:
     on each line. An edit costs a sync of the disk, some milliseconds: put many into one ``transaction``, or
     say ``power_safe=False`` if edits need to outlive only a kill of the process.
 
-    One file belongs to one server, and to one process at a time. Raises ReplicaInUse, ReplicaFailed when
-    the file cannot be used, and InvalidRequest when ``url`` is no address of a server.
+    ``path`` may be an open ``Replica``, which is closed with the client. One file belongs to one server, and
+    to one process at a time. Raises ReplicaInUse, ReplicaFailed when the file cannot be used, and
+    InvalidRequest when ``url`` is no address of a server.
     """
 
     def __init__(
         self,
         url: str | None,
-        path: str | os.PathLike[str] = ":memory:",
+        path: str | os.PathLike[str] | Replica = ":memory:",
         *,
         token: Token = "",
         power_safe: bool = True,
     ) -> None:
-        self.replica = Replica(path, power_safe=power_safe)
+        self.replica = path if isinstance(path, Replica) else Replica(path, power_safe=power_safe)
         self.documents: dict[str, Document] = {}
         self._url = url
         self._token = token

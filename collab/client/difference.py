@@ -35,15 +35,16 @@ def difference(old: str, new: str) -> list[Replacement]:
     return found
 
 
-def apply(old: str, replacements: Sequence[Replacement]) -> str:
-    for start, stop, text in reversed(replacements):
-        old = old[:start] + text + old[stop:]
-    return old
-
-
-def size(replacements: Sequence[Replacement]) -> int:
+def extent(replacements: Sequence[Replacement]) -> int:
     """How many code points they touch."""
     return sum(stop - start + len(text) for start, stop, text in replacements)
+
+
+def outline(old: str, new: str) -> int:
+    """How many code points lie between what both begin and end with: a quick bound of ``extent``."""
+    head = _common(old, new)
+    tail = _common(old[head:][::-1], new[head:][::-1])
+    return len(old) + len(new) - 2 * (head + tail)
 
 
 def _compare(old: str, new: str, at: int, grains: tuple[re.Pattern[str], ...]) -> Iterator[Replacement]:

@@ -15,7 +15,8 @@ from pycrdt import Doc, Text
 from collab.client.difference import Replacement, difference
 from collab.client.presence import Presence
 from collab.client.replica import Replica, ReplicaFailed
-from collab.client.text import Edit, clean, edits, offsets, raw, shown
+from collab.client.text import Edit, clean, offsets, raw, shown
+from collab.client.text import edits as edits_of
 from collab.document import EMPTY_UPDATE, TEXT_ROOT, build, holds_astral, merge, reach
 from collab.errors import CollabError, EpochChanged, ProtocolError, ReadOnly, UpdateError
 from collab.update import check, state_vector
@@ -102,7 +103,7 @@ class Document:
         self._unwritten: list[tuple[bytes, Unsaved | None]] = []
         self._unwritten_bytes = 0
         self._acknowledged_row = 0  # and not written to the file yet
-        self._taking = False
+        self._applying: bool | None = None  # what is applied now is kept already: ours, or another's
         self._closed = False
         self._observers: dict[object, Callable[[Change], object]] = {}
         self._watchers: dict[object, Callable[[Status], object]] = {}
@@ -306,7 +307,7 @@ class Document:
 
     def _on_text(self, event: Any) -> None:
         after = raw(self.root)
-        self._edits += edits(self._before, event.delta)
+        self._edits += edits_of(self._before, event.delta)
         self._before = after
 
     def _on_update(self, event: Any) -> None:
@@ -314,9 +315,9 @@ class Document:
         self._content = None
         self._stir_watchers()
         update: bytes = event.update
-        if not self._taking:
+        if self._applying is None:
             self._adopt(update)
-        self._announce(update, mine=not self._taking)
+        self._announce(update, mine=self._applying is not False)
 
     def _adopt(self, update: bytes) -> None:
         """Keep an edit of this device, and have it sent."""
@@ -343,13 +344,26 @@ class Document:
             if self.stirred is not None:
                 self.stirred()
 
-    def adopt(self, update: bytes) -> None:
-        """Take a Yjs update as an edit of this device. Raises UpdateError when it is none, or builds on what
-        is not here."""
-        if check(update, self.clocks).missing is not None:
+    def adopt(self, update: bytes, along: Callable[[], object] = lambda: None) -> None:
+        """Take a Yjs update as an edit of this device. ``along`` is called in the transaction that keeps it
+        in the file: both are kept or neither. Raises UpdateError when it is no update, or builds on what is
+        not here, and ReplicaFailed; the document is then as it was."""
+        if self._closed:
+            raise DocumentClosed(f"the document {self.name!r} is closed; open it again")
+        checked = check(update, self.clocks)
+        if checked.missing is not None:
             raise UpdateError("the update builds on something that the document does not have")
-        with self.transaction():
-            self.doc.apply_update(update)
+        self.flush()
+        with self._replica.transaction():
+            along()
+            (row,) = self._replica.append(self.name, [(update, 1)])
+        self._advance(checked.clocks)
+        self.made += 1
+        self.unsaved.append(Unsaved(self.made, 1, update, row))
+        self._apply(update, mine=True)
+        self._stir_watchers()
+        if self.stirred is not None:
+            self.stirred()
 
     def take(self, update: bytes) -> None:
         """Take what the server sent. Raises UpdateError for what is no update or builds on what is not here;
@@ -361,7 +375,17 @@ class Document:
             raise UpdateError("the server sent an update whose predecessors are not here")
         if self._unwritten_bytes > UNWRITTEN_LIMIT:
             raise ReplicaFailed(f"{self._replica.path} takes nothing; free some space on its disk")
-        self._taking = True
+        if not self._apply(update, mine=False):
+            return
+        self._advance(checked.clocks)
+        self._unwritten.append((update, None))
+        self._unwritten_bytes += len(update)
+        if len(self._unwritten) > UNWRITTEN_COUNT or self._unwritten_bytes > UNWRITTEN_BYTES:
+            self.flush()
+
+    def _apply(self, update: bytes, *, mine: bool) -> bool:
+        """Apply what is kept, or will be, without taking it for another edit; False when the doc is lost."""
+        self._applying = mine
         try:
             self.doc.apply_update(update)
         except (KeyboardInterrupt, SystemExit):
@@ -370,14 +394,10 @@ class Document:
             _report(f"an observer of {self.name!r} failed", group)
         except BaseException as error:  # a Rust panic is not an Exception; the doc may be half changed
             self.fail(UpdateError(f"pycrdt fails on {self.name!r}: {error}. Close it and open it again"))
-            return
+            return False
         finally:
-            self._taking = False
-        self._advance(checked.clocks)
-        self._unwritten.append((update, None))
-        self._unwritten_bytes += len(update)
-        if len(self._unwritten) > UNWRITTEN_COUNT or self._unwritten_bytes > UNWRITTEN_BYTES:
-            self.flush()
+            self._applying = None
+        return True
 
     def _advance(self, reached: Mapping[int, int]) -> None:
         for client, clock in reached.items():
@@ -418,13 +438,14 @@ class Document:
             self._replica.remember(self.name, epoch, writes)
         self.refusal = None
         if not writes and self.unsaved:
-            self.refuse(
-                ReadOnly(
-                    f"you may read {self.name!r} and not change it; "
-                    f"{self.made - self.acknowledged} edits made here stay on this device"
-                )
-            )
+            self.refuse_edits()
         self._stir_watchers()
+
+    def refuse_edits(self) -> None:
+        """There are edits, and we may only read."""
+        unsaved = self.made - self.acknowledged
+        edits = "1 edit made here stays" if unsaved == 1 else f"{unsaved} edits made here stay"
+        self.refuse(ReadOnly(f"you may read {self.name!r} and not change it; {edits} on this device"))
 
     def acknowledge(self, number: int) -> None:
         """The server has committed all edits up to that one."""

@@ -25,7 +25,6 @@ from collab.errors import (
     Overloaded,
     ProtocolError,
     RateLimited,
-    ReadOnly,
     StorageUnavailable,
     TooLarge,
     UpdateError,
@@ -182,6 +181,8 @@ class Exchange:
         """Send edits while there is room for them on the way."""
         document = self.document
         while self._asked and self.unacknowledged < WINDOW:
+            if document.writes is False and document.unsaved and document.refusal is None:
+                document.refuse_edits()
             if document.failed or document.writes is False:
                 return
             if not self._parts and not self._gather():
@@ -235,7 +236,7 @@ class Exchange:
             return
         self._asked = False  # nothing later makes sense to the server, either
         if document.writes is False:
-            document.refuse(ReadOnly(f"you may read {document.name!r} and not change it"))
+            document.refuse_edits()
         else:
             document.refuse(TooLarge(f"the server takes no more into {document.name!r}: it is full"))
 

@@ -186,6 +186,11 @@ async def test_a_reader_sends_no_edit_and_says_why(bench: Bench) -> None:
     device.document.insert(0, "more ")
     device.settle()
     assert device.document.text == "more mine"
+    later = Device(bench, Replica(":memory:"), "bob")
+    later.connect(writes=False)
+    later.settle()
+    later.document.insert(0, "x")
+    assert isinstance(later.document.refusal, ReadOnly)
     device.cut()
     device.connect()
     device.settle()
