@@ -25,6 +25,7 @@ PATIENCE = 15.0  # seconds for a server to answer; then the edits stay here unti
 DIALLING = 2.0  # the same when nobody is at its address: a server that restarts is back by then
 SAVE_PATIENCE = 60.0  # the same for what is under way
 CALM = 0.3  # seconds after a change from elsewhere, in which more of them come
+AGAIN = 5.0  # seconds after a file that could not be taken or written
 LOOK = 5.0  # between two looks at the files, where the system tells of no changes (network file systems)
 TOKEN_FILE = "token-file"
 SERVER = "server"
@@ -239,7 +240,7 @@ async def _watch(folder: Folder, paths: list[str]) -> None:
 async def _follow(client: Client, mirror: Mirror, stirred: asyncio.Event) -> None:
     """One file: a turn whenever it or its document was stirred."""
     document = mirror.document
-    said = ""
+    said = failed = ""
 
     def changed(status: Status) -> None:
         nonlocal said
@@ -260,8 +261,12 @@ async def _follow(client: Client, mirror: Mirror, stirred: asyncio.Event) -> Non
             continue  # nobody knows yet what it is
         try:
             _tell(mirror, await mirror.turn())
-        except MirrorError as error:
-            print(f"{mirror.path}: {error}", flush=True)
+            failed = ""
+        except CollabError as error:  # a file that is no text now, a full disk: it may be otherwise soon
+            if str(error) != failed:
+                failed = str(error)
+                print(f"{mirror.path}: {failed}", flush=True)
+            asyncio.get_running_loop().call_later(AGAIN, stirred.set)
 
 
 async def _notice(mirrors: dict[str, Mirror], stirred: dict[str, asyncio.Event]) -> None:

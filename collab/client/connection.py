@@ -94,6 +94,7 @@ class Connection:
         self._wake = asyncio.Event()
         self._denials: dict[str, int] = {}  # of a document
         self._suspects: list[str] = []  # one of these holds what the server may not be sent
+        self._unwritable: set[str] = set()  # documents of which the file takes nothing now
         self._trying: str | None = None  # which of them is being tried
 
     def __len__(self) -> int:
@@ -195,7 +196,7 @@ class Connection:
         finally:
             for exchange in self._exchanges.values():
                 exchange.lost()
-                _flush(exchange.document)
+                self._flush(exchange.document)
 
     async def _converse(self, socket: _Wire) -> None:
         socket.heard = asyncio.get_running_loop().time()
@@ -262,7 +263,7 @@ class Connection:
             now = loop.time()
             for exchange in self._exchanges.values():
                 exchange.document.presence.renew(now)
-                _flush(exchange.document)
+                self._flush(exchange.document)
             if asked is not None and socket.heard > asked:
                 asked = None
             if asked is None and now - socket.heard > QUIET:
@@ -339,6 +340,17 @@ class Connection:
             self._spawn(self._ask_again(name))
         self.trouble = error
 
+    def _flush(self, document: Document) -> None:
+        """What the file does not take is kept in memory, as the document's status says, and tried again."""
+        try:
+            document.flush()
+        except ReplicaFailed as error:
+            if document.name not in self._unwritable:
+                self._unwritable.add(document.name)
+                _log.warning("%s", error)
+        else:
+            self._unwritable.discard(document.name)
+
     def _passes(self, error: CollabError | None) -> bool:
         """Whether to ask again without being told to."""
         fresh = isinstance(error, NotAuthenticated) and not isinstance(self._token, str)
@@ -348,13 +360,6 @@ class Connection:
         self._denials[name] = denials = self._denials.get(name, 0) + 1
         await asyncio.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, PAUSE * 2 ** min(denials, 10)))
         await self._start(name)
-
-
-def _flush(document: Document) -> None:
-    try:
-        document.flush()
-    except ReplicaFailed as error:  # kept in memory, its status says so, and it is tried again
-        _log.warning("%s", error)
 
 
 def socket_url(url: str) -> str:

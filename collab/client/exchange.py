@@ -133,6 +133,7 @@ class Exchange:
             try:
                 self.document.told(said != "readonly", epoch)
             except CollabError as error:
+                self._send(hocuspocus.encode_close(error.code))
                 self._denied(error)
                 return
             self._admitted = True

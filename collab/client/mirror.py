@@ -81,12 +81,11 @@ class MirrorError(CollabError):
 
 
 class Version(NamedTuple):
-    """A text that the file was, and the state of the document that this was."""
+    """A text that the file was."""
 
     id: int
-    saved: bool
+    saved: bool  # by a program; else we wrote it
     text: str
-    state: bytes
 
 
 class Conflict(NamedTuple):
@@ -255,7 +254,7 @@ class Mirror:
         deadline = time.monotonic() + SETTLE_LIMIT
         data = self._read()
         while time.monotonic() < deadline:
-            await asyncio.sleep(SETTLE if data else SETTLE_EMPTY if self._versions() else 0)
+            await asyncio.sleep(SETTLE if data else SETTLE_EMPTY if self._current() else 0)
             again = self._read()
             if again == data:
                 return data
@@ -303,7 +302,7 @@ class Mirror:
             outcome.note = "it was saved from an older reading; what others wrote since was kept"
         others = difference(base.text, self.document.text)
         outcome.conflicts += _conflicts(base.text, replacements, others)[:CONFLICTS]
-        update, state = edited(base.state, text, replacements)
+        update, state = edited(self._state(base), text, replacements)
         # Together, else a crash between the two would make the edits twice.
         self.document.adopt(update, lambda: self._remember(text, state, saved=True))
         outcome.sent += extent(replacements)
@@ -349,8 +348,8 @@ class Mirror:
         from the nearest of these, and of equally near ones from the latest.
         """
         current = self._current()
-        if current is None:
-            return None, False
+        if current is None or current.text == text:
+            return current, False
         versions = self._versions()
         for version in reversed(versions):  # written, and then we were killed before we could say so
             if version.id >= current.id and version.text == text:
@@ -375,6 +374,7 @@ class Mirror:
         current = self._current()
         if was == text and current is not None and current.text == text:
             return True, None
+        self.document.flush()  # a state that is kept must not be ahead of the rows
         version = self._remember(text, self.document.state(), saved=False)
         if was == text:
             self._settled(version)
@@ -469,22 +469,26 @@ class Mirror:
 
     def _versions(self) -> list[Version]:
         """Oldest first."""
-        with self.folder._guarded():
-            rows = self.folder.database.execute(
-                "SELECT id, saved, text, state FROM versions WHERE path = ? ORDER BY id", (self.path,)
-            ).fetchall()
-        return [
-            Version(id, bool(saved), zlib.decompress(text).decode(), zlib.decompress(state))
-            for id, saved, text, state in rows
-        ]
+        return self._select("SELECT id, saved, text FROM versions WHERE path = ? ORDER BY id")
 
     def _current(self) -> Version | None:
+        found = self._select(
+            "SELECT id, saved, text FROM versions WHERE id = (SELECT current FROM files WHERE path = ?)"
+        )
+        return found[0] if found else None
+
+    def _select(self, statement: str) -> list[Version]:
         with self.folder._guarded():
-            found = self.folder.database.execute(
-                "SELECT current FROM files WHERE path = ?", (self.path,)
+            rows = self.folder.database.execute(statement, (self.path,)).fetchall()
+        return [Version(id, bool(saved), zlib.decompress(text).decode()) for id, saved, text in rows]
+
+    def _state(self, version: Version) -> bytes:
+        """The state of the document that the version was."""
+        with self.folder._guarded():
+            (state,) = self.folder.database.execute(
+                "SELECT state FROM versions WHERE id = ?", (version.id,)
             ).fetchone()
-        current = found[0] if found else None
-        return next((one for one in self._versions() if one.id == current), None)
+        return zlib.decompress(state)
 
     def _remember(self, text: str, state: bytes, *, saved: bool) -> int:
         """Keep a version, before the file becomes it: after a crash it must be known again. Its id."""

@@ -205,6 +205,21 @@ async def test_a_line_that_swallows_everything_is_noticed_within_ten_seconds_4(
     assert other.text == "".join(f"{n} " for n in range(20)) + "later "
 
 
+async def test_a_server_that_sleeps_and_wakes_gets_what_was_written_meanwhile_15(
+    make_server: Callable[..., Server], enter: Enter
+) -> None:
+    server = make_server()
+    document = (await enter(server.url, "a.db")).open("d")
+    await within(10, document.live())
+    server.freeze()
+    document.insert(0, "x")
+    await within(10, document.until(lambda status: status.line is not Line.LIVE))
+    document.insert(0, "y")
+    server.thaw()
+    await within(40, document.saved())
+    assert document.text == "yx"
+
+
 async def test_a_line_that_is_cut_again_and_again_loses_and_doubles_nothing(
     shared_server: Server, cable: Cable, enter: Enter
 ) -> None:

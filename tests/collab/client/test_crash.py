@@ -48,7 +48,7 @@ asyncio.run(write())
 
 
 @pytest.mark.parametrize("online", [False, True])
-def test_what_a_call_had_returned_from_outlives_a_kill(
+def test_what_a_call_had_returned_from_outlives_a_kill_5(
     shared_server: Server, tmp_path: Path, online: bool
 ) -> None:
     rng = random.Random(11)

@@ -247,7 +247,7 @@ async def test_a_closed_document_is_freed() -> None:
         assert seen() is None
 
 
-async def test_a_second_process_is_told_who_uses_the_file(tmp_path: Path) -> None:
+async def test_a_second_process_is_told_who_uses_the_file_8(tmp_path: Path) -> None:
     async with Client(None, tmp_path / "n.db"):
         with pytest.raises(ReplicaInUse, match="in use by process"):
             Client(None, tmp_path / "n.db")
@@ -262,7 +262,7 @@ async def test_a_file_that_is_no_replica_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "n.db").read_text().startswith("a letter")
 
 
-async def test_an_edit_that_the_disk_does_not_take_raises_and_is_written_with_the_next_7(
+async def test_an_edit_that_the_disk_does_not_take_raises_and_is_written_with_the_next_6_7(
     tmp_path: Path,
 ) -> None:
     async with Client(None, tmp_path / "n.db") as client:

@@ -347,7 +347,7 @@ async def test_versions_are_kept_within_bounds(desk: Desk, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("number", range(12))
-async def test_random_savers_and_others_agree_and_no_word_is_lost_or_doubled(
+async def test_random_savers_and_others_agree_and_no_word_is_lost_or_doubled_12(
     number: int, tmp_path: Path
 ) -> None:
     rng = random.Random(number)
@@ -380,3 +380,16 @@ async def test_random_savers_and_others_agree_and_no_word_is_lost_or_doubled(
     text = desk.file.read_text()
     assert text == desk.document.text == desk.other.text
     assert sorted(text.split()) == sorted(word.strip() for word in words)
+
+
+async def test_a_kill_after_a_merge_does_not_leave_a_state_that_the_rows_do_not_reach(desk: Desk) -> None:
+    """What others sent waits a moment before it is written to the file; a version must not be ahead of it."""
+    desk.other.insert(0, "Others. ")
+    desk.meet()
+    await desk.turn()
+    desk.document.doc.unobserve(desk.document._subscription)  # killed: nothing is written any more
+    desk.folder.close()
+    desk.begin(Folder(desk.root))
+    in_place(desk.file, desk.file.read_text() + "Mine.\n")
+    await desk.turn()
+    assert desk.document.text == "Others. " + TEXT + "Mine.\n"
