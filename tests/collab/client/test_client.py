@@ -357,7 +357,7 @@ async def test_a_demoted_editors_offline_edits_are_kept_and_sent_when_the_right_
     client = await enter(server.url, "bob.db", token=lambda: token("bob", **rights))
     document = client.open("d")
     document.insert(0, "mine 🎉 ")
-    with pytest.raises(ReadOnly, match="stay on this device"):
+    with pytest.raises(ReadOnly, match="1 edit made here stays on this device"):
         await within(10, document.saved())
     await within(10, document.live())
     assert document.status[1:4] == (1, True, False)
