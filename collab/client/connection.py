@@ -8,7 +8,7 @@ import inspect
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -94,8 +94,8 @@ class Connection:
         self._wake = asyncio.Event()
         self._denials: dict[str, int] = {}  # of a document
         self._suspects: list[str] = []  # one of these holds what the server may not be sent
-        self._unwritable: set[str] = set()  # documents of which the file takes nothing now
         self._trying: str | None = None  # which of them is being tried
+        self._unwritable: set[str] = set()  # documents of which the file takes nothing now
 
     def __len__(self) -> int:
         return len(self._exchanges)
@@ -134,7 +134,7 @@ class Connection:
         self._denials.clear()
         self._wake.set()
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         if self._tasks is None:  # no line: what it was for begins anew with the next
             work.close()
         else:
@@ -161,6 +161,7 @@ class Connection:
                 await self._serve()
             except (OSError, WebSocketException, TimeoutError, CollabError) as error:
                 self.trouble = error
+            self._wake.clear()  # a document that was opened on the line is no reason to hurry now
             failures = 1 if loop.time() - began > STEADY else failures + 1
             pause = random.uniform(0, min(LONGEST_PAUSE, PAUSE * 2 ** min(failures - 1, 10)))
             _log.debug("%s: no line (%s), dialling again in %.1f s", self.url, self.trouble, pause)
@@ -185,7 +186,7 @@ class Connection:
                 self.url,
                 compression=None,
                 max_size=FRAME_LIMIT,
-                ping_interval=None,  # see _watch: a ping is answered only after what lies before it
+                ping_interval=None,  # it would miss that a slow line is alive: see _watch
                 open_timeout=OPEN_SECONDS,
                 close_timeout=1,
                 user_agent_header="collab-client",

@@ -21,6 +21,7 @@ from collab.document import EMPTY_UPDATE, TEXT_ROOT, build, holds_astral, merge,
 from collab.errors import CollabError, EpochChanged, ProtocolError, ReadOnly, UpdateError
 from collab.update import check, state_vector
 
+ROWS_LIMIT = 20_000  # written to the file before they are merged, which takes a tenth of a second
 UNWRITTEN_COUNT, UNWRITTEN_BYTES = 200, 64 << 10  # of others' updates that are written to the file in one go
 # What the file does not take is kept in memory up to here; beyond, others' edits are not taken in any more.
 UNWRITTEN_LIMIT = 64 << 20
@@ -102,6 +103,7 @@ class Document:
         self._replica = replica
         self._unwritten: list[tuple[bytes, Unsaved | None]] = []
         self._unwritten_bytes = 0
+        self._rows = 0  # written since they were merged
         self._acknowledged_row = 0  # and not written to the file yet
         self._applying: bool | None = None  # what is applied now is kept already: ours, or another's
         self._closed = False
@@ -419,9 +421,13 @@ class Document:
                 if own is not None:
                     own.row = id
             self._unwritten, self._unwritten_bytes = [], 0
+            self._rows += len(ids)
         if self._acknowledged_row:
             self._replica.acknowledge(self.name, self._acknowledged_row)
             self._acknowledged_row = 0
+        if self._rows > ROWS_LIMIT and not self.unsaved:
+            self._rows = 0
+            self._replica.compact(self.name, self._replica.read(self.name))
 
     # --- what the server said
 
@@ -484,7 +490,7 @@ class Document:
             return
         found, self._edits = self._edits, []
         states = self.presence.others
-        clients = state_vector_of(update)
+        clients = check(update, {}).clocks  # of those that it has structs of
         authors = tuple(
             Author(client, self.presence.mine if client == self.doc.client_id else states.get(client))
             for client in clients
@@ -523,11 +529,6 @@ class Document:
         self._observers.clear()
         self._stir_watchers()
         self.flush()
-
-
-def state_vector_of(update: bytes) -> Iterable[int]:
-    """The clients of which the update holds structs."""
-    return check(update, {}).clocks
 
 
 def _applicable(stored: bytes, rows: Iterable[Any]) -> list[bytes]:

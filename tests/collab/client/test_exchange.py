@@ -161,6 +161,26 @@ async def test_an_acknowledged_edit_is_acknowledged_in_the_file_too(bench: Bench
     assert device.document._replica.unsaved("d") == 1
 
 
+async def test_rows_of_a_document_that_stays_open_are_merged_now_and_then(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collab.client.document.ROWS_LIMIT", 600)
+    device = Device(bench, Replica(tmp_path / "a.db", power_safe=False), "ada")
+    device.connect()
+    for n in range(1500):
+        device.document.insert(0, f"{n} ")
+        if n % 10 == 0:
+            device.settle()
+            device.document.flush()
+    device.settle()
+    device.document.close()
+    kept = device.document._replica.read("d")
+    assert len(kept.rows) < 700
+    again = Device(bench, device.document._replica, "ada")
+    assert again.document.text == bench.room.text()[1]
+    assert again.document.status.unsaved == 0
+
+
 async def test_no_more_than_a_window_is_on_its_way(bench: Bench) -> None:
     device = Device(bench, Replica(":memory:", power_safe=False), "ada")
     rng = random.Random(1)
