@@ -230,7 +230,7 @@ class Mirror:
         """
         outcome = Outcome(self.path)
         while True:
-            data = await self.settle()
+            data = await self.settle(self.file)
             if not self._take(data, outcome, take_empty):
                 return outcome
             written, kept = self._write(data, outcome)
@@ -238,24 +238,23 @@ class Mirror:
                 continue  # somebody was faster
             if kept is None or data is None:
                 return outcome
-            await asyncio.sleep(SETTLE)
-            late = kept.read_bytes()
-            if late == data:
+            late = await self.settle(kept)
+            if late is None or late == data:
                 if not outcome.sent:
-                    kept.unlink()  # all of it is in the document
+                    kept.unlink(missing_ok=True)  # all of it is in the document
                     outcome.kept = None
                 self._prune()
                 return outcome
             # A program had the old file open and wrote into it just now: that is no less an edit.
             self._take(late, outcome, False)
 
-    async def settle(self) -> bytes | None:
-        """The file's bytes once nobody is writing them; None when there is no file."""
+    async def settle(self, file: Path) -> bytes | None:
+        """The file's bytes once nobody is writing them; None when there is no file. Raises MirrorError."""
         deadline = time.monotonic() + SETTLE_LIMIT
-        data = self._read()
+        data = self._read(file)
         while time.monotonic() < deadline:
             await asyncio.sleep(SETTLE if data else SETTLE_EMPTY if self._current() else 0)
-            again = self._read()
+            again = self._read(file)
             if again == data:
                 return data
             data = again
@@ -263,7 +262,7 @@ class Mirror:
 
     def text(self) -> str | None:
         """What is in the file now; None when there is none. Raises MirrorError."""
-        data = self._read()
+        data = self._read(self.file)
         return None if data is None else self._decode(data)
 
     def local(self) -> list[Replacement]:
@@ -320,10 +319,10 @@ class Mirror:
         outcome.sent += len(text)
         return True
 
-    def _read(self) -> bytes | None:
+    def _read(self, file: Path) -> bytes | None:
         try:
-            with self.file.open("rb") as file:
-                data = file.read(FILE_LIMIT + 1)
+            with file.open("rb") as opened:
+                data = opened.read(FILE_LIMIT + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -414,7 +413,7 @@ class Mirror:
                     os.chown(temporary, (owner := self.file.stat()).st_uid, owner.st_gid)
             else:
                 temporary.chmod(0o666 & ~_umask())
-            if self._read() != found:
+            if self._read(self.file) != found:
                 return False
             kept: Path | bool = True
             if found is not None:

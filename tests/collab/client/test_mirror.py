@@ -8,6 +8,7 @@ import random
 import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from pycrdt import Doc
@@ -260,14 +261,27 @@ async def test_a_program_that_writes_into_the_old_file_as_it_is_replaced_loses_n
     desk.meet()
     replace = os.replace
 
+    new = TEXT.replace("little", "a little")
+
+    async def write(old: TextIO) -> None:
+        with old:
+            await asyncio.sleep(0.03)
+            old.write(new[:50])
+            old.flush()
+            await asyncio.sleep(0.01)
+            old.write(new[50:])
+
+    writing: list[asyncio.Task[None]] = []
+
     def late(source: str | Path, target: str | Path) -> None:
-        with open(desk.file, "r+") as old:  # the saver has the file open, and is slower than we are
-            replace(source, target)
-            old.write(TEXT.replace("little", "a little"))
+        old = desk.file.open("w")  # the saver has cut it to nothing, and is slower than we are
+        replace(source, target)
+        writing.append(asyncio.get_running_loop().create_task(write(old)))
         monkeypatch.setattr(os, "replace", replace)
 
     monkeypatch.setattr(os, "replace", late)
     await desk.turn()
+    await writing[0]
     assert desk.file.read_text() == desk.document.text == "Others. " + TEXT.replace("little", "a little")
 
 
