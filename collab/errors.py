@@ -67,6 +67,12 @@ class Forbidden(CollabError):
     close_code = 4403
 
 
+class ReadOnly(Forbidden):
+    """The actor may read the document, not change it. Edits made before that was known stay on the device."""
+
+    code = "read-only"
+
+
 class ClientIdInUse(CollabError):
     """An update extends a Yjs client id that another actor's live connection writes with: taking its
     clocks would make what its owner types next vanish."""
@@ -110,6 +116,15 @@ class DocumentDeleted(CollabError):
     status = 410
     code = "document-deleted"
     close_code = 4404
+
+
+class EpochChanged(CollabError):
+    """The document was reset: the replica is a copy of another history. To merge the two would bring back,
+    or double, what the reset has removed."""
+
+    status = 409
+    code = "epoch-changed"
+    close_code = 4410
 
 
 class DocumentExists(CollabError):

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from collab.errors import ProtocolError
-from collab.protocol import Dialect, read_var_bytes, read_var_uint, var_string
+from collab.protocol import Dialect, read_var_bytes, read_var_uint, var_string, var_uint
 
-SYNC, AWARENESS, AUTH, QUERY_AWARENESS, STATELESS, CLOSE = 0, 1, 2, 3, 5, 7
+SYNC, AWARENESS, AUTH, QUERY_AWARENESS, STATELESS, CLOSE, SYNC_STATUS = 0, 1, 2, 3, 5, 7, 8
 ROOM_TYPES = frozenset((SYNC, AWARENESS, QUERY_AWARENESS))  # what a room takes as it is
 TOKEN, DENIED, AUTHENTICATED = 0, 1, 2  # kinds of auth message
 PING, PONG = b"\x09", b"\x0a"  # the only frames without a key
@@ -72,8 +72,15 @@ def tells_version(body: bytes) -> bool:
     return at < len(body)
 
 
-def encode_authenticated(writes: bool) -> bytes:
-    return b"\x02\x02" + var_string("read-write" if writes else "readonly")
+def encode_token(token: str, version: str) -> bytes:
+    """As a provider from 4 on sends it."""
+    return b"\x02\x00" + var_string(token) + var_string(version)
+
+
+def encode_authenticated(writes: bool, epoch: int) -> bytes:
+    """The epoch, which stock providers do not read, follows the scope: a replica of another one must not
+    be merged with what is here now."""
+    return b"\x02\x02" + var_string("read-write" if writes else "readonly") + var_uint(epoch)
 
 
 def encode_denied(reason: str) -> bytes:

@@ -356,6 +356,68 @@ def split(data: bytes, limit: int) -> list[bytes]:
     return parts
 
 
+def join(data: bytes) -> bytes:
+    """The update with what one client typed in a row as one struct, as Yjs itself would write it: a tenth
+    of the size where keystrokes were merged. It says the same, character by character. Raises UpdateError.
+    """
+    structs: list[Struct] = []
+    update = _read(data, structs)
+    sections: dict[int, list[list[Struct]]] = {}  # client -> runs that become one struct
+    for struct in structs:
+        runs = sections.setdefault(struct.client, [])
+        if runs:
+            last = runs[-1][-1]
+            # It continues the last one: begins after it, in the text too, and ends before the same thing.
+            if (
+                last.kind == struct.kind == STRING
+                and struct.origin == (struct.client, last.end - 1)
+                and last.end == struct.clock
+                and last.right == struct.right
+            ):
+                runs[-1].append(struct)
+                continue
+        runs.append([struct])
+    out = bytearray()
+    write(out, len(sections))
+    for client, runs in sections.items():
+        write(out, len(runs))
+        write(out, client)
+        write(out, runs[0][0].clock)
+        for run in runs:
+            if len(run) == 1:
+                out += data[run[0].start : run[0].stop]
+                continue
+            contents = [_string_of(data, struct) for struct in run]
+            out += data[run[0].start : contents[0][0]]
+            write(out, sum(stop - start for _, start, stop in contents))
+            for _, start, stop in contents:
+                out += data[start:stop]
+    return bytes(out) + data[update.structs_end :]
+
+
+def _string_of(data: bytes, struct: Struct) -> tuple[int, int, int]:
+    """Where the text of a STRING struct stands: its length, its first byte, its end."""
+    flags = data[struct.start]
+    i = struct.start + 1
+    for flag in (ORIGIN, RIGHT_ORIGIN):
+        if flags & flag:
+            _, i = varint(data, i)
+            _, i = varint(data, i)
+    if not flags & (ORIGIN | RIGHT_ORIGIN):
+        named = data[i]
+        i += 1
+        if named:
+            i = _string(data, i)
+        else:
+            _, i = varint(data, i)
+            _, i = varint(data, i)
+        if flags & PARENT_SUB:
+            i = _string(data, i)
+    size = i
+    _, i = varint(data, i)
+    return size, i, struct.stop
+
+
 class Surrogates:
     """Where a document holds characters above U+FFFF, so that an edit that splits one is noticed.
 

@@ -1,4 +1,4 @@
-"""A network cable for tests: TCP to a server, which may be cut without a word to either side."""
+"""A network cable for tests: TCP to a server, which may be cut, or swallow everything without a word."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Cable:
     def __init__(self, port: int) -> None:
         self.port = port
         self.cuts = 0  # connections that were ended
+        self.dark = False  # a black hole: what is sent is taken and never arrives, and nobody is told
         self._ends: set[StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -50,6 +51,8 @@ class Cable:
     async def _carry(self, source: StreamReader, target: StreamWriter) -> None:
         try:
             while data := await source.read(1 << 16):
+                if self.dark:
+                    continue
                 target.write(data)
                 await target.drain()
             target.close()

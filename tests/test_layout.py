@@ -41,5 +41,14 @@ def test_the_core_imports_only_the_standard_library_pycrdt_and_numpy() -> None:
             assert known, f"{file.name}: {name}"
 
 
+def test_only_the_command_line_knows_the_client() -> None:
+    for package in OURS:
+        for file in (ROOT / package).rglob("*.py"):
+            if file.parent.name == "client" or "node_modules" in file.parts:
+                continue
+            known = any(name.startswith("collab.client") for name in imports(file))
+            assert not known or file == ROOT / "web" / "cli.py", file
+
+
 def test_alembic_has_no_init_that_would_hide_the_installed_package() -> None:
     assert not (ROOT / "alembic" / "__init__.py").exists()

@@ -1,4 +1,5 @@
-"""The command line: `collab serve`, `collab migrate`, `collab token`, `collab invite`."""
+"""The command line: `collab serve`, `collab migrate`, `collab token`, `collab invite`; and those of
+``collab.client``, which need no server here."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from collab.client import command as client_command
 from collab.errors import CollabError
 from collab.rights import Role
 from storage.migrations import migrate
@@ -53,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.add_parser("token", help="Make a token, as the application that signs people in would.")
     )
     _add_invite(commands.add_parser("invite", help="Make a link with which a person makes an account."))
+    client_command.add_commands(commands)
     parsed = parser.parse_args(arguments)
+    if "client" in parsed:
+        return client_command.run(parsed)
     try:
         settings = settings_module.read(vars(parsed))
         if parsed.command == "token":

@@ -33,9 +33,8 @@ from collab.errors import (
     TooLarge,
 )
 from collab.log import Actor, Origin
-from collab.rights import Role
 from storage.labels import NAME_LIMIT, NOTE_LIMIT, Label, LabelExists, Labels, NoSuchLabel
-from web.auth import HISTORY, Editor, Grant, HistoryReader, Reader
+from web.auth import Editor, Grant, HistoryReader, Reader
 from web.documents import Rooms, Store
 from web.historian import Historian, HistoryBusy, past
 from web.problem import problem, responses
@@ -780,11 +779,11 @@ async def read_content(
     format: Literal["markdown", "text", "html", "json", "yjs"] = "markdown",
 ) -> Response:
     """The document as it is, or as it was at any time, which needs the right to read its history."""
-    name, past = grant.document, at.strip() != "head"
-    if past and grant.role < Role.EDITOR:
-        raise Forbidden("this needs the right to read the history")
+    name, earlier = grant.document, at.strip() != "head"
+    if earlier and not grant.history:
+        raise Forbidden("what was is history, and to read that is a right of its own: ask an owner for it")
     await documents.get(name)
-    if past:
+    if earlier:
         ref = await ref_of(labels, name, at)
         seq, body = await historian.ask(grant.identity.actor.id, name, content, ref, format, name)
     elif format == "yjs":

@@ -349,9 +349,9 @@ class Socket:
             identity, since, name, self._address, channel, HOCUSPOCUS, channel.ask_token
         ) as connection:
             # Loaded before the client hears that it may come: a failure is no denial.
-            await self._hub.open(name)
+            epoch = (await self._hub.open(name)).epoch
             session = channel.session = connection.session
-            channel.write(hocuspocus.encode_authenticated(session.writes))
+            channel.write(hocuspocus.encode_authenticated(session.writes, epoch))
             async with self._hub.join(name, session) as room:
                 while channel.queue:
                     await self._take_large(self._dequeue(channel), channel, room)

@@ -29,8 +29,8 @@ def test_frames_that_providers_send(dump: str, key: str, kind: int, body: str) -
 
 
 def test_the_answers_are_those_of_hocuspocus() -> None:
-    assert hocuspocus.encode_authenticated(True) == bytes.fromhex("02020a726561642d7772697465")
-    assert hocuspocus.encode_authenticated(False) == bytes.fromhex("020208726561646f6e6c79")
+    assert hocuspocus.encode_authenticated(True, 1) == bytes.fromhex("02020a726561642d777269746501")
+    assert hocuspocus.encode_authenticated(False, 300) == bytes.fromhex("020208726561646f6e6c79ac02")
     assert hocuspocus.encode_denied("not-allowed") == bytes.fromhex("02010b6e6f742d616c6c6f776564")
     assert hocuspocus.encode_close("provider_initiated") == bytes.fromhex(
         "071270726f76696465725f696e69746961746564"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hostile import MAP, chained, nested, section
 from hostile import update as written
-from pycrdt import Array, Doc, Map, Text, XmlFragment
+from pycrdt import Array, Doc, Map, Text, XmlFragment, merge_updates
 
 from collab.errors import UpdateError
 from collab.update import (
@@ -26,6 +26,7 @@ from collab.update import (
     before_skips,
     check,
     encode_state_vector,
+    join,
     split,
     state_vector,
 )
@@ -602,6 +603,47 @@ def test_update_within_the_limit_is_not_split() -> None:
 def test_split_keeps_a_struct_larger_than_the_limit_whole() -> None:
     update = hello(1, "x" * 5000)
     assert split(update, 100) == [update]
+
+
+def test_joined_update_says_the_same_in_fewer_bytes() -> None:
+    typed: list[bytes] = []
+    rng = random.Random(3)
+    author: Doc[Any] = Doc()
+    text = author.get("content", type=Text)
+    author.observe(lambda event: typed.append(event.update))
+    for _ in range(60):
+        shown = str(text)
+        at = len(shown[: rng.randint(0, len(shown))].encode())
+        for piece in rng.choice(("plain words", "漢é🎉👍🏽 mixed", "x")):
+            text.insert(at, piece)
+            at += len(piece.encode())
+        if rng.random() < 0.4:
+            del text[at - len(piece.encode()) : at]
+    merged = merge_updates(*typed)
+    joined = join(merged)
+    assert len(joined) < len(merged) / 3
+    assert check(joined, {})._replace(surrogates=False) == check(merged, {})._replace(surrogates=False)
+    reader: Doc[Any] = Doc()
+    reader.apply_update(joined)
+    assert str(reader.get("content", type=Text)) == str(text)
+    assert reader.get_state() == author.get_state()
+    assert join(joined) == joined
+    late: Doc[Any] = Doc()  # it knows a part, which ends within what was joined
+    for update in typed[: len(typed) // 2]:
+        late.apply_update(update)
+    late.apply_update(joined)
+    assert str(late.get("content", type=Text)) == str(text)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_join_of_updates_by_yjs_gives_the_document_that_yjs_wrote(number: int) -> None:
+    document = trace("yjs-rich")[number]
+    merged = merge_updates(*map(base64.b64decode, document["updates"]))
+    joined = join(merged)
+    text, inner, items, xml = contents([joined])
+    assert (text, inner, items) == (document["text"], document["map"], document["list"])
+    assert xml == contents([merged])[3]
+    assert check(joined, {}) == check(merged, {})
 
 
 def test_split_slices_a_large_delete_set() -> None:
