@@ -14,7 +14,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from collab.errors import CollabError, CorruptLog, Overloaded, RateLimited
 from collab.log import DocumentGone
@@ -26,7 +26,6 @@ from web.workshop import Workshop
 if TYPE_CHECKING:
     from collab.history import History
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 FORMAT = 1  # of what History.dump gives; raise it when that changes
@@ -40,6 +39,16 @@ WORTH_KEEPING = 2000  # entries since what is kept, from which it is kept anew, 
 WORTH_SHARE = 0.1  # this share of them
 
 _log = logging.getLogger(__name__)
+
+
+class Ref(NamedTuple):
+    """Which version is meant: a seq, or a time (microseconds), or neither: the head."""
+
+    seq: int | None = None
+    time: int | None = None
+
+
+HEAD = Ref()
 
 
 class HistoryBusy(Overloaded):
@@ -59,16 +68,9 @@ class Historian:
         self._due: dict[str, None] = {}
         self._work = asyncio.Event()
 
-    async def ask(
-        self,
-        by: str,
-        document: str,
-        question: Callable[Concatenate[History, P], T],
-        *arguments: P.args,
-        **options: P.kwargs,
-    ) -> T:
-        """``question(history, ...)`` of the document as far as it is durable. The question is a function of
-        a module, and what it is given and gives can be pickled. ``by`` is the id of who asks.
+    async def ask(self, by: str, document: str, question: str, *arguments: Any) -> Any:
+        """What ``web.questions.<question>(history, *arguments)`` says of the document as far as it is
+        durable. By name, since only the process needs what they need. ``by`` is the id of who asks.
 
         Raises HistoryBusy, RateLimited, DocumentDeleted, CorruptLog, StorageUnavailable and what the
         question raises.
@@ -81,26 +83,23 @@ class Historian:
             raise HistoryBusy("too many ask for histories at once; ask again in a moment")
         self._asking[by] += 1
         try:
-            return await self._answer(document, question, arguments, options)
+            return await self._answer(document, question, arguments)
         finally:
             self._asking[by] -= 1
             if not self._asking[by]:
                 del self._asking[by]
 
-    async def _answer(
-        self, document: str, question: Callable[..., T], arguments: tuple[Any, ...], options: dict[str, Any]
-    ) -> T:
+    async def _answer(self, document: str, question: str, arguments: tuple[Any, ...]) -> Any:
         give_up = time.monotonic() + PATIENCE
         while True:
-            turn = await self._turn(_answer, document, question, arguments, options)
+            turn = await self._turn(_answer, document, question, arguments)
             if turn.due and document not in self._due:
                 self._due[document] = None
                 self._work.set()
             if turn.error is not None:
                 raise turn.error
             if turn.ready:
-                answer: T = turn.answer
-                return answer
+                return turn.answer
             if time.monotonic() > give_up:
                 raise HistoryBusy("this history is long and still being read; ask again in a moment")
 
@@ -221,9 +220,9 @@ def _begin(url: str, memory_bytes: int) -> None:
     _desk = _Desk(url, memory_bytes)
 
 
-def _answer(
-    document: str, question: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
-) -> _Turn:
+def _answer(document: str, question: str, arguments: tuple[Any, ...]) -> _Turn:
+    from web import questions
+
     assert _desk is not None
     try:
         ready = _desk.runner.run(_desk.bring(document))
@@ -231,7 +230,7 @@ def _answer(
         due = known.due()
         if not ready:
             return _Turn(False, due)
-        return _Turn(True, due, question(known.history, *arguments, **options))
+        return _Turn(True, due, getattr(questions, question)(known.history, *arguments))
     except CollabError as error:
         return _Turn(False, False, None, error)
 

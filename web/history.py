@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from collab.document import build, merge
 from collab.errors import (
     CorruptLog,
     DocumentDeleted,
@@ -32,15 +30,12 @@ from collab.errors import (
     StorageUnavailable,
     TooLarge,
 )
-from collab.log import Actor, Origin
-from storage.labels import NAME_LIMIT, NOTE_LIMIT, Label, LabelExists, Labels, NoSuchLabel
+from collab.log import Origin
+from storage.labels import NAME_LIMIT, NOTE_LIMIT, LabelExists, Labels, NoSuchLabel
 from web.auth import Editor, Grant, HistoryReader, Reader
 from web.documents import Rooms, Store
-from web.historian import Historian, HistoryBusy, past
+from web.historian import HEAD, Historian, HistoryBusy, Ref
 from web.problem import problem, responses
-
-if TYPE_CHECKING:
-    from collab.history import Change, History, Share, Version
 
 router = APIRouter(prefix="/api/documents/{document}", tags=["history"])
 
@@ -60,7 +55,6 @@ MISSING = responses(
 IMMUTABLE = "private, max-age=31536000, immutable"  # what was, stays
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)?")
 SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-BUCKETS = 200  # that an activity is cut into when nobody says how
 
 
 # --- what is asked and answered ------------------------------------------------------------------------
@@ -266,15 +260,6 @@ class Changed(BaseModel):
 # --- refs ----------------------------------------------------------------------------------------------
 
 
-class Ref(NamedTuple):
-    """Which version is meant: a seq, or a time (microseconds), or neither: the head."""
-
-    seq: int | None = None
-    time: int | None = None
-
-
-HEAD = Ref()
-
 RefQuery = Annotated[
     str,
     Query(
@@ -324,16 +309,6 @@ def _time(text: str) -> int | None:
         raise InvalidRequest(f"{text!r} is not an RFC 3339 time, like 2026-11-24T10:00:00Z") from None
 
 
-def seq_of(history: History, ref: Ref) -> int:
-    if ref.time is not None:
-        return history.at(ref.time)
-    if ref.seq is None:
-        return history.head
-    if ref.seq > history.head:
-        raise InvalidRequest(f"the document has entries up to {history.head}; there is no version {ref.seq}")
-    return ref.seq
-
-
 def _moment(given: str | None, name: str) -> int | None:
     if given is None:
         return None
@@ -376,7 +351,7 @@ async def list_versions(
     body = await historian.ask(
         grant.identity.actor.id,
         grant.document,
-        versions,
+        "versions",
         await labels.list(grant.document),
         limit,
         {
@@ -401,7 +376,7 @@ async def read_version(
     await documents.get(grant.document)
     named = await labels.list(grant.document)
     wanted = await ref_of(labels, grant.document, ref)
-    return _json(await historian.ask(grant.identity.actor.id, grant.document, version, named, wanted))
+    return _json(await historian.ask(grant.identity.actor.id, grant.document, "version", named, wanted))
 
 
 @router.post(
@@ -413,19 +388,27 @@ async def name_version(
     """Name the document as it is now, or as it was at any time. Names are never pruned."""
     name, actor = grant.document, grant.identity.actor
     await documents.get(name)
-    seq = await historian.ask(actor.id, name, seq_of, await ref_of(labels, name, new.at))
+    seq = await historian.ask(actor.id, name, "seq_of", await ref_of(labels, name, new.at))
     if not seq:
         raise InvalidRequest("nothing has been written by then, so there is nothing to name")
     made = await labels.create(name, seq, new.name, new.note, actor.id)
-    body = await historian.ask(actor.id, name, version, await labels.list(name), Ref(seq))
+    body = await historian.ask(actor.id, name, "version", await labels.list(name), Ref(seq))
     return _json(body, 201, {"Location": f"{_at(name)}/versions/{made.id}"})
 
 
-@router.patch("/versions/{id}", responses={**MISSING, **responses(LabelExists)}, response_model=NamedVersion)
-async def rename_version(id: str, change: VersionChange, grant: Editor, labels: Names) -> Response:
+@router.patch("/versions/{id}", responses={**MISSING, **responses(LabelExists)})
+async def rename_version(id: str, change: VersionChange, grant: Editor, labels: Names) -> NamedVersion:
     """Give a named version another name or note."""
     made = await labels.change(grant.document, id, name=change.name, note=change.note)
-    return _json(json.dumps(_label(made)).encode())
+    by = Person.model_validate(made.made_by, from_attributes=True)
+    return NamedVersion(
+        id=made.id,
+        seq=made.seq,
+        name=made.name,
+        note=made.note,
+        by=by,
+        at=datetime.fromtimestamp(made.made_at / 1e6, UTC),
+    )
 
 
 @router.delete("/versions/{id}", status_code=204, responses=MISSING)
@@ -434,73 +417,17 @@ async def unname_version(id: str, grant: Editor, labels: Names) -> None:
     await labels.delete(grant.document, id)
 
 
-def versions(history: History, labels: Sequence[Label], limit: int, asked: dict[str, Any]) -> bytes:
-    ends = [(label.seq, label.id) for label in labels]
-    page = history.versions(labels=ends, limit=limit, **asked)
-    by_id = {label.id: label for label in labels}
-    shown = [_version(one, by_id) for one in page.versions]
-    cursor = None if page.before is None else str(page.before)
-    return json.dumps({"versions": shown, "head": history.head, "next": cursor}).encode()
-
-
-def version(history: History, labels: Sequence[Label], ref: Ref) -> bytes:
-    seq = seq_of(history, ref)
-    if not seq:
-        raise NoSuchLabel("nothing had been written by then")
-    return json.dumps(_version_at(history, labels, seq)).encode()
-
-
-def _version_at(history: History, labels: Sequence[Label], seq: int) -> dict[str, Any]:
-    found = history.versions(labels=[(label.seq, label.id) for label in labels], containing=seq, limit=1)
-    return _version(found.versions[0], {label.id: label for label in labels})
-
-
-def _version(one: Version, labels: dict[str, Label]) -> dict[str, Any]:
-    named = [_label(labels[id]) for id in one.labels]
-    return {
-        "seq_from": one.seq_from,
-        "seq_to": one.seq_to,
-        "started_at": _shown(one.started_at),
-        "ended_at": _shown(one.ended_at),
-        "actors": [_part(share) for share in one.actors],
-        "label": max(named, key=lambda label: str(label["at"])) if named else None,
-        "labels": named,
-        "origin": one.origin.name.lower(),
-        "stats": {"inserted": one.inserted, "deleted": one.deleted},
-        "excerpt": one.excerpt,
-    }
-
-
-def _label(label: Label) -> dict[str, Any]:
-    return {
-        "id": label.id,
-        "seq": label.seq,
-        "name": label.name,
-        "note": label.note,
-        "by": _person(label.made_by),
-        "at": _shown(label.made_at),
-    }
-
-
 # --- differences ---------------------------------------------------------------------------------------
 
 
 @router.get(
     "/diff",
-    response_model=None,
+    response_model=Diff | DiffStats,
     responses={
         200: {
             "description": "By `format`: the parts, a unified diff that `patch` applies, HTML with `<ins>` "
             "and `<del>`, or only how much differs.",
             "content": {
-                "application/json": {
-                    "schema": {
-                        "anyOf": [
-                            {"$ref": "#/components/schemas/Diff"},
-                            {"$ref": "#/components/schemas/DiffStats"},
-                        ]
-                    }
-                },
                 "text/x-diff": {"schema": {"type": "string"}},
                 "text/html": {"schema": {"type": "string"}},
             },
@@ -525,7 +452,7 @@ async def read_diff(
     await documents.get(name)
     old, new = await ref_of(labels, name, from_), await ref_of(labels, name, to)
     body, cursor_next = await historian.ask(
-        grant.identity.actor.id, name, diff, old, new, format, granularity, cursor
+        grant.identity.actor.id, name, "diff", old, new, format, granularity, cursor
     )
     media = {"unified": "text/x-diff", "html": "text/html"}.get(format)
     if media is None:
@@ -533,46 +460,6 @@ async def read_diff(
     # The page's policy lets nothing in it run, and the markup is escaped.
     headers = {} if cursor_next is None else {"Link": f'<?cursor={cursor_next}>; rel="next"'}
     return Response(body, media_type=f"{media}; charset=utf-8", headers=headers)
-
-
-def diff(
-    history: History,
-    old: Ref,
-    new: Ref,
-    format: Literal["ops", "unified", "html", "stats"],
-    granularity: Literal["char", "word", "line"],
-    cursor: int,
-) -> tuple[bytes, int | None]:
-    from collab.diff import markup, unified
-
-    a, b = seq_of(history, old), seq_of(history, new)
-    if format == "unified":
-        whole = history.compare(a, b, granularity="line")
-        return unified(whole, f"seq {a}", f"seq {b}").encode("utf-8", "replace"), None
-    if format == "stats":
-        whole = history.compare(a, b, granularity=granularity)
-        stats = {"inserted": whole.inserted, "deleted": whole.deleted}
-        return json.dumps({"seq_from": a, "seq_to": b, "stats": stats}).encode(), None
-    found = history.diff(a, b, granularity=granularity, cursor=cursor)
-    if format == "html":
-        return markup(found.parts).encode("utf-8", "replace"), found.cursor
-    people: dict[str, dict[str, str]] = {}
-    parts = []
-    for part in found.parts:
-        shown: dict[str, Any] = {"op": part.op, "text": part.text}
-        if part.actor is not None and part.at is not None:
-            people.setdefault(part.actor.id, _person(part.actor))
-            shown |= {"actor": part.actor.id, "at": _shown(part.at), "seq": part.seq}
-        parts.append(shown)
-    answer = {
-        "seq_from": a,
-        "seq_to": b,
-        "stats": {"inserted": found.inserted, "deleted": found.deleted},
-        "actors": list(people.values()),
-        "parts": parts,
-        "next": None if found.cursor is None else str(found.cursor),
-    }
-    return json.dumps(answer).encode(), found.cursor
 
 
 # --- who wrote what, and when --------------------------------------------------------------------------
@@ -591,25 +478,7 @@ async def read_blame(
     """Who typed the text, as runs of characters in document order. Positions are Unicode code points."""
     await documents.get(grant.document)
     ref = await ref_of(labels, grant.document, at)
-    return _json(await historian.ask(grant.identity.actor.id, grant.document, blame, ref, from_, to))
-
-
-def blame(history: History, ref: Ref, start: int, stop: int | None) -> bytes:
-    seq = seq_of(history, ref)
-    found = history.blame(seq, start, stop)
-    people = {run.actor.id: _person(run.actor) for run in found.runs}
-    runs = [
-        {
-            "length": run.length,
-            "actor": run.actor.id,
-            "first_at": _shown(run.first_at),
-            "last_at": _shown(run.last_at),
-            "seq": run.seq,
-        }
-        for run in found.runs
-    ]
-    answer = {"seq": seq, "start": start, "actors": list(people.values()), "runs": runs, "next": found.after}
-    return json.dumps(answer).encode()
+    return _json(await historian.ask(grant.identity.actor.id, grant.document, "blame", ref, from_, to))
 
 
 @router.get("/activity", response_model=Activity, responses=MISSING)
@@ -628,31 +497,12 @@ async def read_activity(
     body = await historian.ask(
         grant.identity.actor.id,
         grant.document,
-        activity,
+        "activity",
         None if bucket is None else _seconds(bucket, "bucket"),
         _moment(since, "since"),
         _moment(until, "until"),
     )
     return _json(body)
-
-
-def activity(history: History, bucket: float | None, since: int | None, until: int | None) -> bytes:
-    if bucket is None:
-        first = since if since is not None else history.received(1) if history.head else 0
-        last = until if until is not None else history.received(history.head) if history.head else 0
-        bucket = max(1.0, (last - first) / 1e6 / BUCKETS)
-    buckets = [
-        {
-            "start": _shown(one.start),
-            "seq_from": one.seq_from,
-            "seq_to": one.seq_to,
-            "actors": [_part(share) for share in one.actors],
-            "inserted": one.inserted,
-            "deleted": one.deleted,
-        }
-        for one in history.activity(bucket, since=since, until=until)
-    ]
-    return json.dumps({"bucket": bucket, "head": history.head, "buckets": buckets}).encode()
 
 
 # --- ways back -----------------------------------------------------------------------------------------
@@ -677,7 +527,15 @@ async def restore_version(
     await documents.get(name)
     ref = await ref_of(labels, name, wanted.from_)
     return await _back(
-        grant, historian, labels, hub, Origin.RESTORE, wanted.expected_head, restore, ref, wanted.range
+        grant,
+        historian,
+        labels,
+        hub,
+        Origin.RESTORE,
+        wanted.expected_head,
+        "restore",
+        ref,
+        wanted.range,
     )
 
 
@@ -692,7 +550,16 @@ async def undo_edits(
     since = None if wanted.since is None else await ref_of(labels, name, wanted.since)
     until = None if wanted.until is None else await ref_of(labels, name, wanted.until)
     return await _back(
-        grant, historian, labels, hub, Origin.UNDO, wanted.expected_head, undo, wanted.actor, since, until
+        grant,
+        historian,
+        labels,
+        hub,
+        Origin.UNDO,
+        wanted.expected_head,
+        "undo",
+        wanted.actor,
+        since,
+        until,
     )
 
 
@@ -703,7 +570,7 @@ async def _back(
     hub: Rooms,
     origin: Origin,
     expected: int | None,
-    question: Any,
+    question: str,
     *arguments: Any,
 ) -> Response:
     name, actor = grant.document, grant.identity.actor
@@ -719,31 +586,12 @@ async def _back(
         if change.update is not None:
             first, last = await hub.write(name, actor, origin, change.update, expected)
             answer["checkpoint"] = {"seq": first - 1}
-            body = await historian.ask(actor.id, name, version, named, Ref(last))
+            body = await historian.ask(actor.id, name, "version", named, Ref(last))
             answer["version"] = json.loads(body)
         return _json(json.dumps(answer).encode(), 201)
     except HeadMoved as error:
-        changed = await historian.ask(actor.id, name, changes_since, named, expected or 0)
+        changed = await historian.ask(actor.id, name, "changes_since", named, expected or 0)
         return problem(error.status, error.code, str(error), head=error.head, changed=json.loads(changed))
-
-
-def restore(history: History, client: int, ref: Ref, range: tuple[int, int] | None) -> tuple[int, Change]:
-    return history.head, history.restore(seq_of(history, ref), client, range=range)
-
-
-def undo(
-    history: History, client: int, actor: str | None, since: Ref | None, until: Ref | None
-) -> tuple[int, Change]:
-    after = 0 if since is None else seq_of(history, since)
-    last = None if until is None else seq_of(history, until)
-    return history.head, history.undo(client, actor=actor, after=after, until=last)
-
-
-def changes_since(history: History, labels: Sequence[Label], seq: int) -> bytes:
-    ends = [*((label.seq, label.id) for label in labels)]
-    page = history.versions(labels=ends, limit=20)
-    by_id = {label.id: label for label in labels}
-    return json.dumps([_version(one, by_id) for one in page.versions if one.seq_to > seq]).encode()
 
 
 # --- what it was ---------------------------------------------------------------------------------------
@@ -785,14 +633,14 @@ async def read_content(
     await documents.get(name)
     if earlier:
         ref = await ref_of(labels, name, at)
-        seq, body = await historian.ask(grant.identity.actor.id, name, content, ref, format, name)
+        seq, body = await historian.ask(grant.identity.actor.id, name, "content", ref, format, name)
     elif format == "yjs":
         seq, body = await hub.state(name)
     elif format in ("markdown", "text"):
         seq, text = await hub.text(name)
         body = text.encode("utf-8", "surrogatepass")
     else:
-        seq, body = await historian.ask(grant.identity.actor.id, name, content, HEAD, format, name)
+        seq, body = await historian.ask(grant.identity.actor.id, name, "content", HEAD, format, name)
     etag = f'"{seq}"' if format in ("markdown", "yjs") else f'"{seq}-{format}"'
     # A time that is yet to come, or a name that may move, says something else tomorrow.
     lasting = at.strip().isdigit()
@@ -811,37 +659,6 @@ MEDIA = {
 }
 
 
-def content(history: History, ref: Ref, format: str, document: str) -> tuple[int, bytes]:
-    from collab.tree import content as tree_content
-    from collab.tree import kinds
-
-    seq = seq_of(history, ref)
-    if format == "yjs":
-        return seq, merge(past(document, seq))
-    if format == "json":
-        found = kinds(history.weave)
-        texts: dict[str, Any] = {
-            root: history.content(seq, root) for root, kind in found.items() if kind == "text"
-        }
-        others = {root: kind for root, kind in found.items() if kind != "text"}
-        if others:
-            texts |= tree_content(build(past(document, seq)), others)
-        return seq, json.dumps({"seq": seq, "roots": texts}).encode()
-    text = history.content(seq)
-    if format == "html":
-        text = rendered(text)
-    return seq, text.encode("utf-8", "replace")
-
-
-def rendered(markdown: str) -> str:
-    """Markdown as HTML in which nothing can run: what is HTML in it is shown as text."""
-    from markdown_it import MarkdownIt
-
-    rules = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    html: str = rules.render(markdown)
-    return html
-
-
 # --- forms ---------------------------------------------------------------------------------------------
 
 
@@ -851,19 +668,3 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
 
 def _at(document: str) -> str:
     return f"/api/documents/{quote(document, safe='')}"
-
-
-def _shown(microseconds: int) -> str:
-    return (
-        datetime.fromtimestamp(microseconds / 1e6, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
-
-
-def _person(actor: Actor) -> dict[str, str]:
-    return {"id": actor.id, "name": actor.name, "kind": actor.kind}
-
-
-def _part(share: Share) -> dict[str, Any]:
-    return {**_person(share.actor), "inserted": share.inserted, "deleted": share.deleted}
