@@ -14,12 +14,8 @@ from typing import Any
 from collab.client import command as client_command
 from collab.errors import CollabError
 from collab.rights import Role
-from storage.migrations import migrate
-from web import auth
 from web import settings as settings_module
-from web.server import serve
 from web.settings import Settings
-from web.signin import INVITATION, invitation
 
 SECRETS = re.compile(
     r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"  # a JWT
@@ -70,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CollabError, ValueError, OSError) as error:
         parser.error(str(error))
     _log_as(settings.log_level.upper())
-    commands_by_name = {"serve": serve, "migrate": _migrate}
+    commands_by_name = {"serve": _serve, "migrate": _migrate}
     return _run(commands_by_name[parsed.command](settings))
 
 
@@ -111,6 +107,8 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
 
 
 def _token(settings: Settings, parsed: argparse.Namespace) -> str:
+    from web import auth
+
     if not 0 < parsed.hours <= HOURS:
         raise ValueError(f"--hours must be more than 0 and at most {HOURS}, not {parsed.hours:g}")
     if settings.jwks and not parsed.operator:
@@ -152,6 +150,9 @@ def _add_invite(parser: argparse.ArgumentParser) -> None:
 
 
 def _invite(settings: Settings, parsed: argparse.Namespace) -> str:
+    from web import auth
+    from web.signin import INVITATION, invitation
+
     if not settings.secret and not (settings.data / "secret").exists():
         raise ValueError(
             f"there is no secret in {settings.data}: give the --data or COLLAB_SECRET that the server has"
@@ -161,7 +162,19 @@ def _invite(settings: Settings, parsed: argparse.Namespace) -> str:
     return f"{url.rstrip('/')}/join#{invitation(key, parsed.email, parsed.name)}"
 
 
+# What a command needs is imported when it runs: half of them have no use for a server, nor have the processes
+# that the server begins, which import this module first.
+
+
+async def _serve(settings: Settings) -> None:
+    from web.server import serve
+
+    await serve(settings)
+
+
 async def _migrate(settings: Settings) -> None:
+    from storage.migrations import migrate
+
     await migrate(settings.url)
     print("The database is up to date.")
 
