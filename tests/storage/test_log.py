@@ -804,3 +804,19 @@ async def test_a_cut_at_commit_stores_once(postgresql_url):
     await database.close()
     await direct.close()
     server.close()
+
+
+async def test_a_page_ends_early_where_updates_are_large_and_is_never_empty(updates, monkeypatch):
+    monkeypatch.setattr("storage.log.SEGMENT", 10)
+    monkeypatch.setattr("storage.log.HOT", 20)
+    await updates.append([Batch("doc", 1, [entry(seq, data=b"x" * 400) for seq in range(1, 51)])])
+    assert len(await updates.entries("doc", 0, 100, most=1000)) == 3
+    assert len(await updates.entries("doc", 0, 100, most=1)) == 1
+    await updates.seal("doc")
+    found, after = [], 0
+    while page := await updates.entries("doc", after, 100, most=1000):
+        assert len(page) <= 10
+        found += page
+        after = page[-1].seq
+    assert found == await updates.entries("doc", 0, 100)
+    assert len(found) == 50

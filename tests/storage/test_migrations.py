@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from alembic import command
 from collab.errors import StorageUnavailable
-from storage.database import Database, DatabaseInUse
-from storage.migrations import DatabaseTooNew, migrate
-from storage.models import metadata
+from collab.log import Batch
+from storage.access import Access
+from storage.database import Database, DatabaseInUse, sqlite_engine
+from storage.log import UpdateLog
+from storage.migrations import DatabaseTooNew, config, migrate
+from storage.models import metadata, update_checksum
 
 pytestmark = pytest.mark.anyio
 
@@ -107,3 +112,49 @@ def test_own_migrations_do_not_hide_the_installed_alembic():
         check=True,
     ).stdout
     assert "site-packages" in found
+
+
+async def test_a_database_of_the_release_before_is_read_sealed_and_written_on(url):
+    """Made at 0003, by what that release ran: no column of later ones."""
+
+    def old(connection):
+        settings = config()
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, "0003")
+        connection.execute(
+            text("INSERT INTO documents (key, name, title, epoch, created_at) VALUES (1, 'doc', 'Old', 1, 5)")
+        )
+        connection.execute(text("INSERT INTO actors VALUES (1, 'user:ada', 'user', 'Ada')"))
+        connection.execute(text("INSERT INTO members VALUES (1, 'user:ada', 4, 5)"))
+        for seq in range(1, 2001):
+            row = (1, seq, 1, 7, 1000 + seq, 1, b"update %d" % seq)
+            values = dict(zip("dsacrot", (*row,), strict=True)) | {"x": update_checksum(*row)}
+            connection.execute(text("INSERT INTO updates VALUES (:d, :s, :a, :c, :r, :o, :t, :x)"), values)
+
+    if url.startswith("sqlite"):
+        Path(make_url(url).database).parent.mkdir(parents=True)
+        engine = sqlite_engine(make_url(url))
+        with engine.begin() as connection:
+            old(connection)
+        engine.dispose()
+    else:
+        engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
+        async with engine.begin() as connection:
+            await connection.run_sync(old)
+        await engine.dispose()
+    await migrate(url)
+    database = await Database.open(url)
+    try:
+        log = UpdateLog(database)
+        before = await log.entries("doc", 0, 5000)
+        assert [entry.data for entry in before] == [b"update %d" % seq for seq in range(1, 2001)]
+        await log.seal("doc")
+        assert await log.entries("doc", 0, 5000) == before
+        await log.verify("doc")
+        await log.append([Batch("doc", 1, [before[-1]._replace(seq=2001)])])
+        assert (await log.load("doc")).head == 2001
+        assert (await Access(database).standing("doc", "user:ada")).history
+        sealed = text("SELECT count(*) FROM segments")
+        assert await database.read(lambda c: c.execute(sealed).scalar_one()) == 1
+    finally:
+        await database.close()
