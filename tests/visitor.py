@@ -23,7 +23,7 @@ PRESENCE_SECONDS = 0.3  # presence is gathered for up to a quarter of a second b
 
 def token(subject: object = "ada", *, secret: str = SECRET, **claims: object) -> str:
     """A token as a host application makes them; a claim that is ... is left out."""
-    made = {"sub": subject, "aud": "collab", "exp": int(time.time()) + 600, **claims}
+    made = {"sub": subject, "aud": "collab", "exp": int(time.time()) + 86_400, **claims}
     return jwt.encode({k: v for k, v in made.items() if v is not ...}, secret, "HS256")
 
 
