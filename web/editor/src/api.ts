@@ -38,6 +38,8 @@ export class Refused extends Error {
     readonly status: number,
     readonly code: string,
     detail: string,
+    /** All that it said. */
+    readonly problem: Readonly<Record<string, unknown>> = {},
   ) {
     super(detail);
   }
@@ -49,7 +51,7 @@ export class Refused extends Error {
 }
 
 /** Raises `Refused` for an answer that is an error, and `TypeError` when there is no answer. */
-async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
+export async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
   const init: RequestInit = { method, cache: "no-store", signal: AbortSignal.timeout(10_000) };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
@@ -59,14 +61,18 @@ async function request<T>(method: string, path: string, body?: unknown): Promise
     throw new TypeError("no answer", { cause });
   });
   if (!answer.ok) {
-    const problem = (await answer.json().catch(() => ({}))) as { code?: string; detail?: string; title?: string };
+    const problem = (await answer.json().catch(() => ({}))) as Record<string, unknown> & {
+      code?: string;
+      detail?: string;
+      title?: string;
+    };
     const detail = problem.detail ?? problem.title ?? answer.statusText;
-    throw new Refused(answer.status, problem.code ?? "unknown", detail);
+    throw new Refused(answer.status, problem.code ?? "unknown", detail, problem);
   }
   return (answer.status === 204 ? undefined : await answer.json().catch(() => undefined)) as T;
 }
 
-const at = (name: string): string => `/documents/${encodeURIComponent(name)}`;
+export const at = (name: string): string => `/documents/${encodeURIComponent(name)}`;
 
 export const api = {
   list: (query: string, cursor: string | null) =>

@@ -1,7 +1,7 @@
 /** One document: its title, who is here, its status, its text. */
 
 import { EditorView } from "@codemirror/view";
-import { api, Refused, signInAddress } from "./api";
+import { api, mayWrite, Refused, signInAddress } from "./api";
 import { selectionOf } from "./carets";
 import { editor, type Editor } from "./editor";
 import { announce, h, icon, toast } from "./element";
@@ -12,6 +12,7 @@ import { t } from "./strings";
 const FACES_LIMIT = 5;
 // "Saved" returns when the typing rests; it is never shown early, only late.
 const REST_MS = 500;
+const CLOCK = "M10 3.5a6.5 6.5 0 1 0 0 13a6.5 6.5 0 0 0 0-13M10 6.5v3.8l2.7 1.5";
 
 export function open(name: string): void {
   const replica = new Replica(name);
@@ -20,10 +21,11 @@ export function open(name: string): void {
   const chip = h("span", { class: "status", id: "status" });
   const notice = h("div", { class: "notice", role: "status", hidden: true });
   const page = h("main", { class: "page" });
+  const past = h("button", { class: "to-past", hidden: true, title: t.history }, icon(CLOCK), h("span", {}, t.history));
   const heading = h("h1", { class: "hidden" }); // the title again, for who moves by headings
   document.body.className = "writing";
   document.body.append(
-    h("header", { class: "bar" }, heading, home, titleField(name, replica, heading), chip, h("div", { class: "people" }, faces, ...myself())),
+    h("header", { class: "bar" }, heading, home, titleField(name, replica, heading), chip, h("div", { class: "people" }, faces, past, ...myself())),
     notice,
     page,
   );
@@ -34,6 +36,7 @@ export function open(name: string): void {
   showPeople(replica, writing, faces);
   showStatus(replica, writing, chip, notice);
   showClosed(replica, page);
+  showPast(replica, writing, page, past);
   // Signed in again in another tab, or let in by somebody: to look back here is enough.
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && void comeBack(replica));
   // The empty part of the page belongs to the text.
@@ -252,6 +255,42 @@ function showClosed(replica: Replica, page: HTMLElement): void {
     });
   };
   replica.watch(draw);
+}
+
+/** The way into the history and out again, for those who may read it. */
+function showPast(replica: Replica, writing: Editor, page: HTMLElement, button: HTMLButtonElement): void {
+  let panel: { close(): void } | null = null;
+  let opening = false;
+  const allowed = (): boolean => replica.role !== null && mayWrite(replica.role) && !isClosed(replica);
+  const draw = (): void => {
+    button.hidden = !allowed();
+    button.setAttribute("aria-expanded", String(panel !== null));
+    if (button.hidden) panel?.close();
+  };
+  const open = async (event: MouseEvent): Promise<void> => {
+    if (panel) return panel.close();
+    if (opening) return;
+    opening = true;
+    const byKey = event.detail === 0;
+    try {
+      const history = await import("./history");
+      panel = history.open(replica, page, () => {
+        panel = null;
+        draw();
+        // Back to the text, and on a phone without its keyboard.
+        if (byKey) button.focus();
+        else if (replica.writable && matchMedia("(pointer: fine)").matches) writing.view.focus();
+      });
+      draw();
+    } catch {
+      toast(t.unreachable); // the page's files are asked for once more at the next click
+    } finally {
+      opening = false;
+    }
+  };
+  button.addEventListener("click", (event) => void open(event));
+  replica.watch(draw);
+  draw();
 }
 
 /** Dials again if the server said stop and would not say it now. */

@@ -120,6 +120,20 @@ addEventListener("storage", (event) => {
 /** Whom the server takes us for, as far as it has said so. */
 export const account = (): Me | null => (recognised?.signed_in ? recognised : null);
 
+/** The server's id of who is at this browser, once it has said so. */
+export const actor = (): string | null => recognised?.actor ?? null;
+
+/** The ink of somebody of whom only an id is known: always the same, unless somebody else in view has it. */
+export function inkFor(id: string, taken: ReadonlySet<string>): string {
+  let hash = 0;
+  for (const char of id) hash = (Math.imul(hash, 31) + (char.codePointAt(0) as number)) >>> 0;
+  for (let step = 0; step < INKS.length; step++) {
+    const [, ink] = pick(INKS, hash + step);
+    if (!taken.has(ink)) return ink;
+  }
+  return pick(INKS, hash)[1];
+}
+
 /** Takes the server's word for who we are; a guest's own name goes before the one that the server has. */
 export async function recognise(answer: Me): Promise<void> {
   recognised = answer;

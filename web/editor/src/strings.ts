@@ -1,6 +1,12 @@
 /** Every word the page says. Names of people and documents are never put into markup, only into text. */
 
 const edits = (n: number): string => (n === 1 ? "1 edit" : `${n.toLocaleString("en")} edits`);
+const count = (n: number): string => n.toLocaleString("en");
+const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const weekday = new Intl.DateTimeFormat("en", { weekday: "long", day: "numeric", month: "long" });
+const date = new Intl.DateTimeFormat("en", { day: "numeric", month: "long", year: "numeric" });
+const people = new Intl.ListFormat("en");
+const SAID_LIMIT = 80; // characters of a change that are read out
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 const steps: [number, Intl.RelativeTimeFormatUnit][] = [
   [60, "second"],
@@ -94,6 +100,74 @@ export const t = {
   selected: "The text is selected. Copy it with the keyboard.",
   restore: "Bring it back",
   swaggerLicences: "Made with Swagger UI and what it holds: licences",
+
+  // Its history
+  history: "History",
+  closeHistory: "Close the history",
+  versionsList: "Versions",
+  pastText: "The text as it was, with what changed",
+  timeline: "Moment in the history",
+  momentSaid: (when: Date, names: string[]) => `${t.day(when)}, ${t.clock(when)}, ${people.format(names)}`,
+  onlyNamed: "Named only",
+  nothingNamed: "No version has a name yet. Choose one, and name it.",
+  day(when: Date): string {
+    const days = Math.round((new Date().setHours(0, 0, 0, 0) - new Date(when).setHours(0, 0, 0, 0)) / 86_400_000);
+    if (days === 0) return "Today";
+    if (days === 1) return "Yesterday";
+    return when.getFullYear() === new Date().getFullYear() ? weekday.format(when) : date.format(when);
+  },
+  clock: (when: Date) => clock.format(when),
+  span(from: Date, to: Date): string {
+    const [start, end] = [clock.format(from), clock.format(to)];
+    return start === end ? end : `${start} – ${end}`;
+  },
+  dayAndSpan: (from: Date, to: Date) => `${t.day(to)}, ${t.span(from, to)}`,
+  moment: (when: Date) => `${t.day(when)}, ${t.clock(when)}`,
+  plus: (n: number) => `+${count(n)}`,
+  minus: (n: number) => `−${count(n)}`,
+  statsSaid: (inserted: number, deleted: number) => `${count(inserted)} characters written, ${count(deleted)} deleted`,
+  origins: { offline: "written offline", import: "imported", api: "by a program", restore: "restored", undo: "taken back" },
+  showWhat: "What to show",
+  modes: { text: "Text", changes: "Changes", now: "Against now", two: "Any two" },
+  modesSaid: {
+    text: "The text as it was",
+    changes: "What changed in this version",
+    now: "What has changed since this version",
+    two: "What lies between this version and another; choose it in the list",
+  },
+  compareWith: (version: string) => `Compare with ${version}`,
+  compareWithShort: "Compare with this one",
+  comparedWith: (version: string) => `compared with ${version}`,
+  noChanges: "Nothing differs.",
+  changePlace: (n: number, of: number, more: boolean) => `${count(n)} of ${count(of)}${more ? "+" : ""}`,
+  nextChange: "Next change",
+  previousChange: "Previous change",
+  changed: (inserted: boolean, name: string, text: string) =>
+    `${name} ${inserted ? "wrote" : "deleted"} “${text.length > SAID_LIMIT ? `${text.slice(0, SAID_LIMIT)}…` : text.trim()}”.`,
+  byWhom: (name: string, when: Date) => `${name}, ${t.moment(when)}`,
+  nameVersion: "Name this version",
+  versionName: "Name of this version",
+  renameVersion: "Rename",
+  unnameVersion: "Remove the name",
+  unnamed: (name: string) => `The version is not called “${name}” any more.`,
+  save: "Save",
+  cancel: "Cancel",
+  restoreVersion: "Restore this version",
+  restoreTitle: (when: string) => `Go back to ${when}?`,
+  restoreCounts(inserted: number, deleted: number): string {
+    const characters = (n: number): string => (n === 1 ? "1 character" : `${count(n)} characters`);
+    const comes = inserted > 0 && `${characters(inserted)} ${inserted === 1 ? "comes" : "come"} back`;
+    const goes = deleted > 0 && `${characters(deleted)} ${deleted === 1 ? "goes" : "go"}`;
+    return `${[comes, goes].filter(Boolean).join(", ")}.`;
+  },
+  restoreNothing: "The text is now what it was then. There is nothing to restore.",
+  restoreKeeps: "The text as it is now stays in the history, and everyone who is writing keeps their place.",
+  restoreMoved: (names: string[]) =>
+    `Meanwhile ${names.length > 0 ? people.format(names) : "somebody"} wrote something, and that would go too. As of now:`,
+  restoreStill: "Restore all the same",
+  restoreButton: "Restore",
+  restored: (when: string) => `The text is again what it was: ${when}.`,
+  restoreUndone: "The text is as it was before you restored.",
 
   // A document that is closed to us
   closed: "This document is not shared with you",

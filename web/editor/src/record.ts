@@ -1,0 +1,153 @@
+/** The history of one document, as the REST interface tells it (web/history.py). */
+
+import { at, request } from "./api";
+
+export interface Actor {
+  id: string;
+  name: string;
+  kind: "user" | "guest" | "agent";
+}
+
+/** Characters, as code points. */
+export interface Stats {
+  inserted: number;
+  deleted: number;
+}
+
+export type Share = Actor & Stats;
+
+export interface Label {
+  id: string;
+  seq: number;
+  name: string;
+  note: string;
+  by: Actor;
+  at: string;
+}
+
+/** A sitting: entries `seq_from` to `seq_to` of the log. One that another follows never changes its bounds. */
+export interface Version {
+  seq_from: number;
+  seq_to: number;
+  started_at: string;
+  ended_at: string;
+  actors: Share[];
+  label: Label | null;
+  origin: "edit" | "offline" | "import" | "api" | "restore" | "undo";
+  stats: Stats;
+  excerpt: string;
+}
+
+export interface Part {
+  op: "keep" | "insert" | "delete";
+  text: string;
+  /** An id of the page's `actors`; nobody, for what is kept. */
+  actor?: string;
+  at?: string;
+}
+
+export interface DiffPage {
+  seq_from: number;
+  seq_to: number;
+  /** Of the whole, whatever the page. */
+  stats: Stats;
+  actors: Actor[];
+  parts: Part[];
+  next: string | null;
+}
+
+export interface Bucket extends Stats {
+  start: string;
+  seq_from: number;
+  seq_to: number;
+  actors: Share[];
+}
+
+export interface Activity {
+  /** Seconds that a bucket lasts. */
+  bucket: number;
+  head: number;
+  /** Only those in which something was done. */
+  buckets: Bucket[];
+}
+
+export interface Restored {
+  /** Null: there was nothing to do. */
+  version: Version | null;
+  checkpoint: { seq: number };
+  stats: Stats;
+}
+
+/** A seq, or where the document is now. */
+export type Moment = number | "head";
+
+export const PAGE = 50;
+const PAGE_LIMIT = 500;
+
+/** Every call raises `Refused` when the server says no, and `TypeError` when it says nothing. */
+export class Record {
+  private readonly path: string;
+
+  constructor(document: string) {
+    this.path = at(document);
+  }
+
+  /** Newest first; `cursor` is the `next` of the page before. */
+  versions(named: boolean, limit: number, cursor: string | null = null) {
+    const query = { kind: named ? "named" : "all", limit: String(Math.min(limit, PAGE_LIMIT)), ...(cursor && { cursor }) };
+    return this.get<{ versions: Version[]; head: number; next: string | null }>("versions", query);
+  }
+
+  /** The one that entry `seq` belongs to. */
+  version(seq: number) {
+    return this.get<Version>(`versions/${seq}`);
+  }
+
+  diff(from: Moment, to: Moment, cursor: string | null = null) {
+    return this.get<DiffPage>("diff", { from: String(from), to: String(to), format: "ops", ...(cursor && { cursor }) });
+  }
+
+  /** How much would change; `seq_from` says from where that was measured. */
+  difference(from: Moment, to: Moment) {
+    return this.get<{ seq_from: number; stats: Stats }>("diff", { from: String(from), to: String(to), format: "stats" });
+  }
+
+  async text(seq: number): Promise<string> {
+    const { roots } = await this.get<{ roots: { content?: string } }>("content", { at: String(seq), format: "json" });
+    return roots.content ?? "";
+  }
+
+  activity(bucket?: number) {
+    return this.get<Activity>("activity", bucket === undefined ? {} : { bucket: `${bucket.toFixed(3)}s` });
+  }
+
+  name(seq: number, name: string, note = "") {
+    return request<Version>("POST", `${this.path}/versions`, { name, note, at: seq });
+  }
+
+  rename(id: string, name: string) {
+    return request<Label>("PATCH", `${this.path}/versions/${encodeURIComponent(id)}`, { name });
+  }
+
+  unname(id: string) {
+    return request<void>("DELETE", `${this.path}/versions/${encodeURIComponent(id)}`);
+  }
+
+  /** Refused with 412 when the document is not at `expected` any more. */
+  restore(seq: number, expected?: number) {
+    return request<Restored>("POST", `${this.path}/restore`, {
+      from: seq,
+      ...(expected !== undefined && { expected_head: expected }),
+    });
+  }
+
+  /** Takes back entries after `since` up to `until`, and nothing that came later. */
+  undo(since: number, until: number) {
+    return request<Restored>("POST", `${this.path}/undo`, { since, until });
+  }
+
+  private get<T>(what: string, query: { [name: string]: string } = {}): Promise<T> {
+    const search = new URLSearchParams(query).toString();
+    return request<T>("GET", `${this.path}/${what}${search && `?${search}`}`);
+  }
+}
