@@ -2,8 +2,9 @@
 
 A credential makes an ``Identity``: a token of the host application (a JWT), the secret of a share link, the
 cookie of an account, or the cookie of a guest. An identity and a document make a ``Grant``, and a route says
-in the types of its parameters what it needs: ``Reader``, ``HistoryReader``, ``Editor``, ``Owner``,
-``Anyone``, ``Importer``, ``Operator``, ``Public``. A test refuses a route that says nothing.
+in the types of its parameters what it needs: ``Reader``, ``HistoryReader``, ``Editor``,
+``HistoryEditor``, ``Owner``, ``Anyone``, ``Importer``, ``Operator``, ``Public``. A test refuses a route that
+says nothing.
 """
 
 from __future__ import annotations
@@ -464,6 +465,8 @@ Reader = Annotated[Grant, Depends(DocumentRight(Role.VIEWER))]
 HISTORY = DocumentRight(Role.VIEWER, history=True)
 HistoryReader = Annotated[Grant, Depends(HISTORY)]
 Editor = Annotated[Grant, Depends(DocumentRight(Role.EDITOR))]
+# Changes the document by way of what it was, which its answer tells.
+HistoryEditor = Annotated[Grant, Depends(DocumentRight(Role.EDITOR, history=True))]
 Owner = Annotated[Grant, Depends(DocumentRight(Role.OWNER))]
 RIGHTS = (anyone, importer, public, operator, local_or_operator)  # and any DocumentRight
 

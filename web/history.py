@@ -32,12 +32,13 @@ from collab.errors import (
 )
 from collab.log import Origin
 from storage.labels import NAME_LIMIT, NOTE_LIMIT, LabelExists, Labels, NoSuchLabel
-from web.auth import Editor, Grant, HistoryReader, Reader
+from web.auth import Grant, HistoryEditor, HistoryReader, Reader
 from web.documents import Rooms, Store
 from web.historian import HEAD, Historian, HistoryBusy, Ref
+from web.idempotency import ERRORS, Idempotent
 from web.problem import problem, responses
 
-router = APIRouter(prefix="/api/documents/{document}", tags=["history"])
+router = APIRouter(prefix="/api/documents/{document}", tags=["history"], route_class=Idempotent)
 
 MISSING = responses(
     InvalidName,
@@ -380,10 +381,13 @@ async def read_version(
 
 
 @router.post(
-    "/versions", status_code=201, responses={**MISSING, **responses(LabelExists)}, response_model=VersionEntry
+    "/versions",
+    status_code=201,
+    responses={**MISSING, **responses(LabelExists, *ERRORS)},
+    response_model=VersionEntry,
 )
 async def name_version(
-    new: NewVersion, grant: Editor, documents: Store, historian: Asked, labels: Names
+    new: NewVersion, grant: HistoryEditor, documents: Store, historian: Asked, labels: Names
 ) -> Response:
     """Name the document as it is now, or as it was at any time. Names are never pruned."""
     name, actor = grant.document, grant.identity.actor
@@ -397,7 +401,7 @@ async def name_version(
 
 
 @router.patch("/versions/{id}", responses={**MISSING, **responses(LabelExists)})
-async def rename_version(id: str, change: VersionChange, grant: Editor, labels: Names) -> NamedVersion:
+async def rename_version(id: str, change: VersionChange, grant: HistoryEditor, labels: Names) -> NamedVersion:
     """Give a named version another name or note."""
     made = await labels.change(grant.document, id, name=change.name, note=change.note)
     by = Person.model_validate(made.made_by, from_attributes=True)
@@ -412,7 +416,7 @@ async def rename_version(id: str, change: VersionChange, grant: Editor, labels: 
 
 
 @router.delete("/versions/{id}", status_code=204, responses=MISSING)
-async def unname_version(id: str, grant: Editor, labels: Names) -> None:
+async def unname_version(id: str, grant: HistoryEditor, labels: Names) -> None:
     """Take the name away. What it named stays."""
     await labels.delete(grant.document, id)
 
@@ -440,7 +444,9 @@ async def read_diff(
     documents: Store,
     historian: Asked,
     labels: Names,
-    from_: Annotated[str, Query(alias="from", max_length=NAME_LIMIT, description="A ref.", examples=["0"])],
+    from_: Annotated[
+        str, Query(alias="from", max_length=NAME_LIMIT, description="A ref; 0 is the empty document.")
+    ] = "0",
     to: RefQuery = "head",
     format: Literal["ops", "unified", "html", "stats"] = "ops",
     granularity: Literal["char", "word", "line"] = "char",
@@ -509,7 +515,7 @@ async def read_activity(
 
 BACK: dict[int | str, dict[str, Any]] = {
     **MISSING,
-    **responses(TooLarge),
+    **responses(TooLarge, *ERRORS),
     412: {
         "description": "`head-moved`: the head is not the expected one; with what has changed since.",
         "content": {"application/problem+json": {"schema": Changed.model_json_schema()}},
@@ -519,7 +525,7 @@ BACK: dict[int | str, dict[str, Any]] = {
 
 @router.post("/restore", status_code=201, response_model=Restored, responses=BACK)
 async def restore_version(
-    wanted: Restore, grant: Editor, documents: Store, historian: Asked, labels: Names, hub: Rooms
+    wanted: Restore, grant: HistoryEditor, documents: Store, historian: Asked, labels: Names, hub: Rooms
 ) -> Response:
     """Make the text what it was, as an ordinary edit of yours: what stayed keeps its authors, who is
     writing keeps their place, and the history grows by one version. How it was before is a version too."""
@@ -541,7 +547,7 @@ async def restore_version(
 
 @router.post("/undo", status_code=201, response_model=Restored, responses=BACK)
 async def undo_edits(
-    wanted: Undo, grant: Editor, documents: Store, historian: Asked, labels: Names, hub: Rooms
+    wanted: Undo, grant: HistoryEditor, documents: Store, historian: Asked, labels: Names, hub: Rooms
 ) -> Response:
     """Take back what somebody did and keep everyone else's edits: what they typed and is still there goes,
     what they deleted comes back in its place."""

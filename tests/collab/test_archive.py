@@ -19,7 +19,7 @@ LABELS = [Named(0, "empty", "", "user:ada", 1), Named(3, "draft 😀", "as\nsent
 
 
 def typed(words: list[str]) -> list[Entry]:
-    doc: Doc = Doc()
+    doc: Doc = Doc(client_id=1_234_567)  # the same in every process that collects the tests
     updates: list[bytes] = []
     doc.observe(lambda event: updates.append(event.update))
     text = doc.get("content", type=Text)

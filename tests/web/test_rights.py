@@ -143,6 +143,25 @@ ROUTES: dict[str, Answers] = {
         401, 401, 404, 403, 403, 200, 200, json=lambda _: {"title": "x"}
     ),
     "GET /api/documents/{document}/content": answers(401, 401, 404, 200, 200, 200, 200),
+    "GET /api/documents/{document}/versions": answers(401, 401, 404, 403, 403, 200, 200),
+    "GET /api/documents/{document}/versions/{ref}": answers(401, 401, 404, 403, 403, 200, 200),
+    "POST /api/documents/{document}/versions": answers(
+        401, 401, 404, 403, 403, 201, 201, json=lambda p: {"name": p["new"]}
+    ),
+    "PATCH /api/documents/{document}/versions/{id}": answers(
+        401, 401, 404, 403, 403, 404, 404, json=lambda _: {"note": "x"}
+    ),
+    "DELETE /api/documents/{document}/versions/{id}": answers(401, 401, 404, 403, 403, 404, 404),
+    "GET /api/documents/{document}/diff": answers(401, 401, 404, 403, 403, 200, 200),
+    "GET /api/documents/{document}/blame": answers(401, 401, 404, 403, 403, 200, 200),
+    "GET /api/documents/{document}/activity": answers(401, 401, 404, 403, 403, 200, 200),
+    # There is nothing to bring back or to take back.
+    "POST /api/documents/{document}/restore": answers(
+        401, 401, 404, 403, 403, 201, 201, json=lambda _: {"from": "head"}
+    ),
+    "POST /api/documents/{document}/undo": answers(
+        401, 401, 404, 403, 403, 201, 201, json=lambda _: {"since": "head"}
+    ),
     "GET /api/documents/{document}/updates": answers(401, 401, 404, 403, 403, 200, 200),
     "GET /api/documents/{document}/export": answers(401, 401, 404, 403, 403, 200, 200),
     "POST /api/import": answers(401, 401, *[403] * 5),
@@ -283,6 +302,8 @@ class House:
             "person": "user:somebody",
             "link": self.link(document, "viewer")[0] if "{link}" in path else "",
             "account": "nobody",
+            "ref": "1",
+            "id": "version_0123456789abcdef",
             "name": "no-such-file",
             "new": f"new {self.made}",
             "secret": self.link_elsewhere,
