@@ -607,11 +607,21 @@ class _Edit:
         # What comes back between two units that stay is one group.
         place = np.searchsorted(stays, comes)
         cuts = np.flatnonzero(place[1:] != place[:-1]) + 1
+        goes = np.flatnonzero(delete)
+        from_place = np.searchsorted(stays, goes)
+        same: list[Indices] = []
         for group in np.split(comes, cuts) if len(comes) else []:
             if unless_back and self._is_back(strand, stays, group, value):
                 continue
+            # The same text in the same place, put back by an earlier restore, stays what it is.
+            spot = np.searchsorted(stays, group[0])
+            there = goes[np.searchsorted(from_place, spot) : np.searchsorted(from_place, spot, "right")]
+            if len(there) == len(group) and bool((strand.units[there] == value[group]).all()):
+                same.append(there)
+                continue
             self._insert(strand, group, value)
-        goes = np.flatnonzero(delete)
+        if same:
+            goes = np.setdiff1d(goes, np.concatenate(same))
         if strand.hidden is not None:
             counted = goes[~strand.hidden[goes]]
         else:

@@ -542,6 +542,7 @@ async def restore_version(
         "restore",
         ref,
         wanted.range,
+        name,
     )
 
 
@@ -581,8 +582,8 @@ async def _back(
 ) -> Response:
     name, actor = grant.document, grant.identity.actor
     named = await labels.list(name)
-    client = secrets.randbelow(1 << 32)
-    head, change = await historian.ask(actor.id, name, question, client, *arguments)
+    clients = secrets.randbelow(1 << 32), (1 << 32) + secrets.randbelow(1 << 32)  # never the same
+    head, change = await historian.ask(actor.id, name, question, clients, *arguments)
     try:
         if expected is not None and head != expected:
             raise HeadMoved(f"the document is at {head}, not at {expected} any more", head)

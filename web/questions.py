@@ -155,16 +155,28 @@ def activity(history: History, bucket: float | None, since: int | None, until: i
     return json.dumps({"bucket": bucket, "head": history.head, "buckets": buckets}).encode()
 
 
-def restore(history: History, client: int, ref: Ref, range: tuple[int, int] | None) -> tuple[int, Change]:
-    return history.head, history.restore(seq_of(history, ref), client, range=range)
+def restore(
+    history: History, clients: tuple[int, int], ref: Ref, range: tuple[int, int] | None, document: str
+) -> tuple[int, Change]:
+    """The head and the edit, by two clients that the document has never seen: one for text, one for maps,
+    arrays and XML, which only a restore of the whole document touches."""
+    seq = seq_of(history, ref)
+    change = history.restore(seq, clients[0], range=range)
+    others = tree.kinds(history.weave)
+    if range is None and change.other and any(kind in ("map", "array", "xml") for kind in others.values()):
+        extra = tree.restore(past(document, history.head), past(document, seq), others, clients[1])
+        updates = [update for update in (change.update, extra) if update is not None]
+        mixed = "mixed" in others.values()
+        change = change._replace(update=merge(updates) if updates else None, other=mixed)
+    return history.head, change
 
 
 def undo(
-    history: History, client: int, actor: str | None, since: Ref | None, until: Ref | None
+    history: History, clients: tuple[int, int], actor: str | None, since: Ref | None, until: Ref | None
 ) -> tuple[int, Change]:
     after = 0 if since is None else seq_of(history, since)
     last = None if until is None else seq_of(history, until)
-    return history.head, history.undo(client, actor=actor, after=after, until=last)
+    return history.head, history.undo(clients[0], actor=actor, after=after, until=last)
 
 
 def changes_since(history: History, labels: Sequence[Label], seq: int) -> bytes:
