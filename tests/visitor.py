@@ -109,7 +109,7 @@ class Visitor:
             self.closed = (self.socket.close_code or 1006, self.socket.close_reason or "")
             return None
         if self.hocuspocus and message.startswith(b"\x02\x02"):
-            self.scope = message[3:].decode()
+            self.scope = protocol.read_var_bytes(message, 2)[0].decode()
         elif self.hocuspocus and message.startswith(b"\x02\x01"):
             self.denied = protocol.read_var_bytes(message, 2)[0].decode()
         self.heard.append(message)
