@@ -57,13 +57,13 @@ class Panel implements Opened {
   private readonly naming = h("div", { class: "naming" });
   private readonly text = h("div", { class: "past-text" });
   private readonly wrong = h("div", { class: "note wrong-note", role: "alert", hidden: true });
-  private readonly place = h("output", { class: "place" });
+  private readonly place = h("span", { class: "place" });
   private readonly steps: HTMLButtonElement[];
   private readonly restoreButton: HTMLButtonElement;
   private readonly phone = matchMedia(PHONE);
   private readonly ending = new AbortController();
   private mode: Mode = "changes";
-  /** The entry up to which the text is shown, and the version that it is in. */
+  /** The entry up to which the text is shown, 0 as long as there is none, and the version that it is in. */
   private at = 0;
   private version: Version | null = null;
   /** What "any two" compares with; 0 until there is a list. */
@@ -86,6 +86,7 @@ class Panel implements Opened {
     this.versions = new Versions(this.record, this.authors, {
       chosen: (version) => this.choose(version),
       based: (version) => this.compareWith(version),
+      loaded: () => this.at === 0 && this.begin(),
     });
     this.timeline = new Timeline(this.authors, (seq) => this.goTo(seq));
     this.comparison = new Comparison(this.text, this.authors);
@@ -93,16 +94,18 @@ class Panel implements Opened {
       h("button", { class: "tool", "aria-label": t.previousChange, title: t.previousChange, "aria-keyshortcuts": "Alt+ArrowUp", onclick: () => void this.step(-1) }, icon(UP)),
       h("button", { class: "tool", "aria-label": t.nextChange, title: t.nextChange, "aria-keyshortcuts": "Alt+ArrowDown", onclick: () => void this.step(1) }, icon(DOWN)),
     ];
-    this.restoreButton = h("button", { class: "secondary", onclick: () => void this.restore() }, t.restoreVersion);
+    this.restoreButton = h("button", { class: "secondary", onclick: () => void this.restore() }, t.restoreButton, h("span", {}, t.restoreWhat));
     this.reading = this.readingPart();
     this.list = this.listPart();
-    this.element = h("section", { class: "past", "aria-label": t.history }, this.reading, this.list);
+    this.element = h("section", { class: "past", "aria-label": t.history, "data-empty": true }, this.reading, this.list);
     under.inert = true;
     document.body.classList.add("looking-back");
     document.body.append(this.element);
     this.sheet(true);
     this.listen();
-    void this.begin();
+    this.list.querySelector<HTMLElement>("button")?.focus();
+    void this.versions.load();
+    void this.loadActivity();
   }
 
   close(): void {
@@ -134,6 +137,7 @@ class Panel implements Opened {
         { class: "past-head" },
         lists,
         h("div", { class: "what" }, this.heading, this.about),
+        this.closeButton(),
         this.naming,
         this.restoreButton,
         h("fieldset", { class: "modes" }, h("legend", { class: "hidden" }, t.showWhat), ...modes),
@@ -142,6 +146,10 @@ class Panel implements Opened {
       this.text,
       h("footer", { class: "past-foot" }, h("div", { class: "stepper" }, ...this.steps, this.place), this.timeline.element),
     );
+  }
+
+  private closeButton(): HTMLElement {
+    return h("button", { class: "tool close", "aria-label": t.closeHistory, title: t.closeHistory, onclick: () => this.close() }, icon(CLOSE));
   }
 
   private listPart(): HTMLElement {
@@ -154,7 +162,7 @@ class Panel implements Opened {
         {},
         h("h2", {}, t.history),
         h("label", { class: "only" }, named, t.onlyNamed),
-        h("button", { class: "tool", "aria-label": t.closeHistory, title: t.closeHistory, onclick: () => this.close() }, icon(CLOSE)),
+        this.closeButton(),
       ),
       this.versions.element,
     );
@@ -202,17 +210,15 @@ class Panel implements Opened {
     this.list.inert = this.phone.matches && !open;
   }
 
-  private async begin(): Promise<void> {
-    this.list.querySelector<HTMLElement>("button")?.focus();
-    await Promise.all([this.versions.load(), this.loadActivity()]);
-    if (this.gone) return;
+  /** With the newest, once there is one. */
+  private begin(): void {
     const [newest] = this.versions.all;
-    this.restoreButton.hidden = !newest;
-    if (!newest) return;
-    this.at = newest.seq_to;
-    this.version = newest;
-    await this.draw();
-    if (!this.gone) this.versions.focus();
+    if (!newest || this.gone) return;
+    const waiting = this.list.contains(document.activeElement);
+    delete this.element.dataset.empty;
+    [this.at, this.version] = [newest.seq_to, newest];
+    void this.draw();
+    if (waiting) this.versions.focus();
   }
 
   private async loadActivity(): Promise<void> {
@@ -231,24 +237,27 @@ class Panel implements Opened {
   private async refresh(): Promise<void> {
     await Promise.all([this.versions.refresh(false), this.loadActivity()]);
     this.refreshing = 0;
-    if (this.gone) return;
-    if (this.version === null) return void this.begin();
+    if (this.gone || this.at === 0) return;
     this.version = this.versions.containing(this.at) ?? this.version;
     this.marks();
   }
 
   private choose(version: Version): void {
     [this.at, this.version] = [version.seq_to, version];
-    if (this.phone.matches) {
-      this.sheet(false);
-      this.reading.querySelector<HTMLElement>(".to-list")?.focus();
-    }
+    this.putListAway();
     void this.draw();
   }
 
   private compareWith(version: Version): void {
     this.base = version.seq_to;
+    this.putListAway();
     void this.draw();
+  }
+
+  private putListAway(): void {
+    if (!this.phone.matches) return;
+    this.sheet(false);
+    this.reading.querySelector<HTMLElement>(".to-list")?.focus();
   }
 
   private goTo(seq: number): void {
