@@ -22,6 +22,7 @@ type Mode = (typeof MODES)[number];
 const REFRESH_MS = 2_000;
 // A history of a few sittings in many days makes a few bars; then it is asked for again in finer ones.
 const BARS_WANTED = 60;
+const BARS_LIMIT = 400;
 const FINER = 4;
 const FINER_TIMES = 5;
 const FINEST_S = 1;
@@ -70,6 +71,8 @@ class Panel implements Opened {
   private base = 0;
   private page: DiffPage | null = null;
   private paging: Promise<void> | null = null;
+  /** Seconds that a bar stands for, as chosen last. */
+  private bucket: number | undefined;
   private drawing = false;
   private stale = false;
   private refreshing = 0;
@@ -223,14 +226,16 @@ class Panel implements Opened {
 
   private async loadActivity(): Promise<void> {
     try {
-      let activity: Activity = await this.record.activity();
+      let activity: Activity = await this.record.activity(this.bucket);
+      if (activity.buckets.length > BARS_LIMIT) activity = await this.record.activity();
       for (let times = 0; times < FINER_TIMES && activity.buckets.length < BARS_WANTED && activity.bucket > FINEST_S; times++) {
         activity = await this.record.activity(Math.max(FINEST_S, activity.bucket / FINER));
       }
+      this.bucket = activity.bucket;
       if (!this.gone) this.timeline.show(activity);
     } catch (error) {
       // The list, which is asked at the same time, says what is wrong; without bars one can still choose.
-      console.info("no activity:", error);
+      if (!(error instanceof Refused && error.status === 404)) console.info("no activity:", error);
     }
   }
 
@@ -490,20 +495,19 @@ class Panel implements Opened {
         if (version) toast(t.restored(what), { label: t.undo, run: () => void this.takeBack(checkpoint.seq, version.seq_to) });
         else toast(t.restoreNothing);
       } catch (error) {
-        if (error instanceof Refused && error.status === 412) await moved(error).catch(fail);
+        if (error instanceof Refused && error.status === 412) await moved().catch(fail);
         else fail(error);
       } finally {
         go.disabled = false;
       }
     };
-    const moved = async (refused: Refused): Promise<void> => {
-      const changed = refused.problem.changed as Version[] | undefined;
-      const names = new Set((changed ?? []).flatMap(({ actors }) => actors.map((actor) => this.authors.person(actor).name)));
+    const moved = async (): Promise<void> => {
+      const { actors } = await this.record.diff(expected ?? "head", "head");
       await measure();
       // Who waits for a pause of somebody who writes on would wait for ever, and nothing is lost.
       expected = undefined;
-      body.prepend(h("p", { role: "alert" }, t.restoreMoved([...names])));
-      go.textContent = t.restoreStill;
+      body.prepend(h("p", { role: "alert" }, t.restoreMoved(actors.map((actor) => this.authors.person(actor).name))));
+      go.replaceChildren(t.restoreStill);
     };
     const fail = (error: unknown): void => body.replaceChildren(h("p", { role: "alert" }, saying(error)));
     const go = h("button", { class: "primary", onclick: () => void run() }, t.restoreButton);

@@ -162,7 +162,7 @@ export const t = {
   restoreNothing: "The text is now what it was then. There is nothing to restore.",
   restoreKeeps: "The text as it is now stays in the history, and everyone who is writing keeps their place.",
   restoreMoved: (names: string[]) =>
-    `Meanwhile ${names.length > 0 ? people.format(names) : "somebody"} wrote something, and that would go too. As of now:`,
+    `Meanwhile ${names.length > 0 ? people.format(names) : "somebody"} changed the text. As of now:`,
   restoreStill: "Restore all the same",
   restoreButton: "Restore",
   restoreWhat: " this version",
