@@ -301,9 +301,12 @@ def test_a_viewer_has_no_history_and_who_becomes_one_loses_it(
     ada.write("Mine.")
     ada.is_told("saved", "Saved")
     panel = history(ada.page)
+    panel.get_by_role("button", name="Restore this version").click()
+    expect(ada.page.get_by_role("dialog")).to_contain_text("There is nothing to restore.")
     set_role(server, "rights", ada.actor(), "viewer")
     ada.is_told("reading")
     expect(panel).to_have_count(0)
+    expect(ada.page.get_by_role("dialog")).to_have_count(0)
     expect(ada.page.get_by_role("button", name="History", exact=True)).to_have_count(0)
     grace = arrive("Grace")
     grace.page.goto(share(server, "rights", "viewer")["url"])
@@ -322,7 +325,8 @@ def test_on_a_phone_the_list_lies_over_the_text_and_makes_way_for_it(
     panel = history(ada.page)
     versions = panel.locator(".sittings")
     # Only what is on top can be reached.
-    expect(panel.locator(".reading")).to_have_js_property("inert", True)
+    for covered in (panel.locator(".reading"), ada.page.locator(".bar"), ada.page.locator("main")):
+        expect(covered).to_have_js_property("inert", True)
     versions.locator(".version").click()
     expect(versions).to_be_hidden()
     expect(panel.locator(".reading")).to_have_js_property("inert", False)
@@ -337,6 +341,8 @@ def test_on_a_phone_the_list_lies_over_the_text_and_makes_way_for_it(
     expect(versions).to_be_visible()
     ada.page.keyboard.press("Escape")
     expect(panel).to_have_count(0)
+    for uncovered in (ada.page.locator(".bar"), ada.page.locator("main")):
+        expect(uncovered).to_have_js_property("inert", False)
 
 
 @OWN

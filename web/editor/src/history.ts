@@ -39,9 +39,9 @@ export interface Opened {
   close(): void;
 }
 
-/** Opens it over `page`, and calls `closed` when it has been closed, by whatever way. */
-export function open(replica: Replica, page: HTMLElement, closed: () => void): Opened {
-  return new Panel(replica, page, closed);
+/** Opens it over these parts of the page, below the bar, and calls `closed` when it is closed, by whatever way. */
+export function open(replica: Replica, bar: HTMLElement, under: HTMLElement[], closed: () => void): Opened {
+  return new Panel(replica, bar, under, closed);
 }
 
 class Panel implements Opened {
@@ -79,7 +79,8 @@ class Panel implements Opened {
 
   constructor(
     private readonly replica: Replica,
-    private readonly under: HTMLElement,
+    private readonly bar: HTMLElement,
+    private readonly under: HTMLElement[],
     private readonly closed: () => void,
   ) {
     this.record = new Record(replica.name);
@@ -101,7 +102,7 @@ class Panel implements Opened {
     this.reading = this.readingPart();
     this.list = this.listPart();
     this.element = h("section", { class: "past", "aria-label": t.history, "data-empty": true }, this.reading, this.list);
-    under.inert = true;
+    for (const part of under) part.inert = true;
     document.body.classList.add("looking-back");
     document.body.append(this.element);
     this.sheet(true);
@@ -117,7 +118,7 @@ class Panel implements Opened {
     clearTimeout(this.refreshing);
     this.comparison.destroy();
     this.element.remove();
-    this.under.inert = false;
+    for (const part of [this.bar, ...this.under]) part.inert = false;
     document.body.classList.remove("looking-back");
     this.closed();
   }
@@ -196,9 +197,8 @@ class Panel implements Opened {
     this.replica.text.observe(news);
     signal.addEventListener("abort", () => this.replica.text.unobserve(news));
     // Where the bar ends: it may take two lines.
-    const bar = document.querySelector<HTMLElement>(".bar");
-    const room = new ResizeObserver(() => this.element.style.setProperty("--bar", `${bar?.offsetHeight ?? 0}px`));
-    if (bar) room.observe(bar);
+    const room = new ResizeObserver(() => this.element.style.setProperty("--bar", `${this.bar.offsetHeight}px`));
+    room.observe(this.bar);
     signal.addEventListener("abort", () => room.disconnect());
   }
 
@@ -206,8 +206,9 @@ class Panel implements Opened {
     return target instanceof HTMLInputElement && !["radio", "checkbox", "range"].includes(target.type) ? target : null;
   }
 
-  /** On a phone the list lies over the text; elsewhere it stands beside it. */
+  /** On a phone the list lies over the text, and both over the bar; elsewhere all stand beside each other. */
   private sheet(open: boolean): void {
+    this.bar.inert = this.phone.matches;
     this.element.dataset.sheet = open ? "open" : "closed";
     this.reading.inert = this.phone.matches && open;
     this.list.inert = this.phone.matches && !open;
@@ -524,7 +525,7 @@ class Panel implements Opened {
       return toast(saying(error));
     }
     if (this.gone) return;
-    document.body.append(dialog);
+    this.element.append(dialog);
     dialog.showModal();
   }
 
