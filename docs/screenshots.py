@@ -231,6 +231,7 @@ def rooms(camera: Camera, url: str, names: list[str], state: Any, ines: Page) ->
     page.locator(".me").click()
     camera.shoot(page, "person")
     page.keyboard.press("Escape")
+    past(camera, page)
     page.goto(f"{url}/d/{names[2]}")
     status(page, "reading")
     camera.shoot(page, "reading-empty")
@@ -238,6 +239,18 @@ def rooms(camera: Camera, url: str, names: list[str], state: Any, ines: Page) ->
     status(page, "saved")
     camera.shoot(page, "new")
     page.context.close()
+
+
+def past(camera: Camera, page: Page) -> None:
+    """The history of the document on the page."""
+    page.get_by_role("button", name="History", exact=True).click()
+    panel = page.get_by_role("region", name="History")
+    panel.locator(".version[aria-current=true]").wait_for()
+    camera.shoot(page, "history-list")
+    panel.locator(".version").first.click()
+    panel.get_by_role("button", name="Next change").click()
+    camera.shoot(page, "history")
+    page.keyboard.press("Escape")
 
 
 def limits(camera: Camera, url: str, name: str, email: str) -> None:

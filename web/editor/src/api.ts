@@ -38,8 +38,6 @@ export class Refused extends Error {
     readonly status: number,
     readonly code: string,
     detail: string,
-    /** All that it said. */
-    readonly problem: Readonly<Record<string, unknown>> = {},
   ) {
     super(detail);
   }
@@ -61,13 +59,9 @@ export async function request<T>(method: string, path: string, body?: unknown): 
     throw new TypeError("no answer", { cause });
   });
   if (!answer.ok) {
-    const problem = (await answer.json().catch(() => ({}))) as Record<string, unknown> & {
-      code?: string;
-      detail?: string;
-      title?: string;
-    };
+    const problem = (await answer.json().catch(() => ({}))) as { code?: string; detail?: string; title?: string };
     const detail = problem.detail ?? problem.title ?? answer.statusText;
-    throw new Refused(answer.status, problem.code ?? "unknown", detail, problem);
+    throw new Refused(answer.status, problem.code ?? "unknown", detail);
   }
   return (answer.status === 204 ? undefined : await answer.json().catch(() => undefined)) as T;
 }

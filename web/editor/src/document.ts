@@ -23,12 +23,10 @@ export function open(name: string): void {
   const page = h("main", { class: "page" });
   const past = h("button", { class: "to-past", hidden: true, title: t.history }, icon(CLOCK), h("span", {}, t.history));
   const heading = h("h1", { class: "hidden" }); // the title again, for who moves by headings
+  const people = h("div", { class: "people" }, faces, past, ...myself());
+  const bar = h("header", { class: "bar" }, heading, home, titleField(name, replica, heading), chip, people);
   document.body.className = "writing";
-  document.body.append(
-    h("header", { class: "bar" }, heading, home, titleField(name, replica, heading), chip, h("div", { class: "people" }, faces, past, ...myself())),
-    notice,
-    page,
-  );
+  document.body.append(bar, notice, page);
 
   const writing = editor(page, replica);
   writing.hint(t.opening);
@@ -36,7 +34,7 @@ export function open(name: string): void {
   showPeople(replica, writing, faces);
   showStatus(replica, writing, chip, notice);
   showClosed(replica, page);
-  showPast(replica, writing, page, past);
+  showPast(replica, writing, past, bar, [notice, page]);
   // Signed in again in another tab, or let in by somebody: to look back here is enough.
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && void comeBack(replica));
   // The empty part of the page belongs to the text.
@@ -258,7 +256,7 @@ function showClosed(replica: Replica, page: HTMLElement): void {
 }
 
 /** The way into the history and out again, for those who may read it. */
-function showPast(replica: Replica, writing: Editor, page: HTMLElement, button: HTMLButtonElement): void {
+function showPast(replica: Replica, writing: Editor, button: HTMLButtonElement, bar: HTMLElement, under: HTMLElement[]): void {
   let panel: { close(): void } | null = null;
   let opening = false;
   const allowed = (): boolean => replica.role !== null && mayWrite(replica.role) && !isClosed(replica);
@@ -274,7 +272,7 @@ function showPast(replica: Replica, writing: Editor, page: HTMLElement, button: 
     const byKey = event.detail === 0;
     try {
       const history = await import("./history");
-      panel = history.open(replica, page, () => {
+      panel = history.open(replica, bar, under, () => {
         panel = null;
         draw();
         // Back to the text, and on a phone without its keyboard.

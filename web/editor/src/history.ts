@@ -22,6 +22,7 @@ type Mode = (typeof MODES)[number];
 const REFRESH_MS = 2_000;
 // A history of a few sittings in many days makes a few bars; then it is asked for again in finer ones.
 const BARS_WANTED = 60;
+const BARS_LIMIT = 400;
 const FINER = 4;
 const FINER_TIMES = 5;
 const FINEST_S = 1;
@@ -38,9 +39,9 @@ export interface Opened {
   close(): void;
 }
 
-/** Opens it over `page`, and calls `closed` when it has been closed, by whatever way. */
-export function open(replica: Replica, page: HTMLElement, closed: () => void): Opened {
-  return new Panel(replica, page, closed);
+/** Opens it over these parts of the page, below the bar, and calls `closed` when it is closed, by whatever way. */
+export function open(replica: Replica, bar: HTMLElement, under: HTMLElement[], closed: () => void): Opened {
+  return new Panel(replica, bar, under, closed);
 }
 
 class Panel implements Opened {
@@ -57,26 +58,29 @@ class Panel implements Opened {
   private readonly naming = h("div", { class: "naming" });
   private readonly text = h("div", { class: "past-text" });
   private readonly wrong = h("div", { class: "note wrong-note", role: "alert", hidden: true });
-  private readonly place = h("output", { class: "place" });
+  private readonly place = h("span", { class: "place" });
   private readonly steps: HTMLButtonElement[];
   private readonly restoreButton: HTMLButtonElement;
   private readonly phone = matchMedia(PHONE);
   private readonly ending = new AbortController();
   private mode: Mode = "changes";
-  /** The entry up to which the text is shown, and the version that it is in. */
+  /** The entry up to which the text is shown, 0 as long as there is none, and the version that it is in. */
   private at = 0;
   private version: Version | null = null;
   /** What "any two" compares with; 0 until there is a list. */
   private base = 0;
   private page: DiffPage | null = null;
   private paging: Promise<void> | null = null;
+  /** Seconds that a bar stands for, as chosen last. */
+  private bucket: number | undefined;
   private drawing = false;
   private stale = false;
   private refreshing = 0;
 
   constructor(
     private readonly replica: Replica,
-    private readonly under: HTMLElement,
+    private readonly bar: HTMLElement,
+    private readonly under: HTMLElement[],
     private readonly closed: () => void,
   ) {
     this.record = new Record(replica.name);
@@ -86,6 +90,7 @@ class Panel implements Opened {
     this.versions = new Versions(this.record, this.authors, {
       chosen: (version) => this.choose(version),
       based: (version) => this.compareWith(version),
+      loaded: () => this.at === 0 && this.begin(),
     });
     this.timeline = new Timeline(this.authors, (seq) => this.goTo(seq));
     this.comparison = new Comparison(this.text, this.authors);
@@ -93,16 +98,18 @@ class Panel implements Opened {
       h("button", { class: "tool", "aria-label": t.previousChange, title: t.previousChange, "aria-keyshortcuts": "Alt+ArrowUp", onclick: () => void this.step(-1) }, icon(UP)),
       h("button", { class: "tool", "aria-label": t.nextChange, title: t.nextChange, "aria-keyshortcuts": "Alt+ArrowDown", onclick: () => void this.step(1) }, icon(DOWN)),
     ];
-    this.restoreButton = h("button", { class: "secondary", onclick: () => void this.restore() }, t.restoreVersion);
+    this.restoreButton = h("button", { class: "secondary", onclick: () => void this.restore() }, t.restoreButton, h("span", {}, t.restoreWhat));
     this.reading = this.readingPart();
     this.list = this.listPart();
-    this.element = h("section", { class: "past", "aria-label": t.history }, this.reading, this.list);
-    under.inert = true;
+    this.element = h("section", { class: "past", "aria-label": t.history, "data-empty": true }, this.reading, this.list);
+    for (const part of under) part.inert = true;
     document.body.classList.add("looking-back");
     document.body.append(this.element);
     this.sheet(true);
     this.listen();
-    void this.begin();
+    this.list.querySelector<HTMLElement>("button")?.focus();
+    void this.versions.load();
+    void this.loadActivity();
   }
 
   close(): void {
@@ -111,7 +118,7 @@ class Panel implements Opened {
     clearTimeout(this.refreshing);
     this.comparison.destroy();
     this.element.remove();
-    this.under.inert = false;
+    for (const part of [this.bar, ...this.under]) part.inert = false;
     document.body.classList.remove("looking-back");
     this.closed();
   }
@@ -134,6 +141,7 @@ class Panel implements Opened {
         { class: "past-head" },
         lists,
         h("div", { class: "what" }, this.heading, this.about),
+        this.closeButton(),
         this.naming,
         this.restoreButton,
         h("fieldset", { class: "modes" }, h("legend", { class: "hidden" }, t.showWhat), ...modes),
@@ -142,6 +150,10 @@ class Panel implements Opened {
       this.text,
       h("footer", { class: "past-foot" }, h("div", { class: "stepper" }, ...this.steps, this.place), this.timeline.element),
     );
+  }
+
+  private closeButton(): HTMLElement {
+    return h("button", { class: "tool close", "aria-label": t.closeHistory, title: t.closeHistory, onclick: () => this.close() }, icon(CLOSE));
   }
 
   private listPart(): HTMLElement {
@@ -154,7 +166,7 @@ class Panel implements Opened {
         {},
         h("h2", {}, t.history),
         h("label", { class: "only" }, named, t.onlyNamed),
-        h("button", { class: "tool", "aria-label": t.closeHistory, title: t.closeHistory, onclick: () => this.close() }, icon(CLOSE)),
+        this.closeButton(),
       ),
       this.versions.element,
     );
@@ -185,9 +197,8 @@ class Panel implements Opened {
     this.replica.text.observe(news);
     signal.addEventListener("abort", () => this.replica.text.unobserve(news));
     // Where the bar ends: it may take two lines.
-    const bar = document.querySelector<HTMLElement>(".bar");
-    const room = new ResizeObserver(() => this.element.style.setProperty("--bar", `${bar?.offsetHeight ?? 0}px`));
-    if (bar) room.observe(bar);
+    const room = new ResizeObserver(() => this.element.style.setProperty("--bar", `${this.bar.offsetHeight}px`));
+    room.observe(this.bar);
     signal.addEventListener("abort", () => room.disconnect());
   }
 
@@ -195,60 +206,64 @@ class Panel implements Opened {
     return target instanceof HTMLInputElement && !["radio", "checkbox", "range"].includes(target.type) ? target : null;
   }
 
-  /** On a phone the list lies over the text; elsewhere it stands beside it. */
+  /** On a phone the list lies over the text, and both over the bar; elsewhere all stand beside each other. */
   private sheet(open: boolean): void {
+    this.bar.inert = this.phone.matches;
     this.element.dataset.sheet = open ? "open" : "closed";
     this.reading.inert = this.phone.matches && open;
     this.list.inert = this.phone.matches && !open;
   }
 
-  private async begin(): Promise<void> {
-    this.list.querySelector<HTMLElement>("button")?.focus();
-    await Promise.all([this.versions.load(), this.loadActivity()]);
-    if (this.gone) return;
+  /** With the newest, once there is one. */
+  private begin(): void {
     const [newest] = this.versions.all;
-    this.restoreButton.hidden = !newest;
-    if (!newest) return;
-    this.at = newest.seq_to;
-    this.version = newest;
-    await this.draw();
-    if (!this.gone) this.versions.focus();
+    if (!newest || this.gone) return;
+    const waiting = this.list.contains(document.activeElement);
+    delete this.element.dataset.empty;
+    [this.at, this.version] = [newest.seq_to, newest];
+    void this.draw();
+    if (waiting) this.versions.focus();
   }
 
   private async loadActivity(): Promise<void> {
     try {
-      let activity: Activity = await this.record.activity();
+      let activity: Activity = await this.record.activity(this.bucket);
+      if (activity.buckets.length > BARS_LIMIT) activity = await this.record.activity();
       for (let times = 0; times < FINER_TIMES && activity.buckets.length < BARS_WANTED && activity.bucket > FINEST_S; times++) {
         activity = await this.record.activity(Math.max(FINEST_S, activity.bucket / FINER));
       }
+      this.bucket = activity.bucket;
       if (!this.gone) this.timeline.show(activity);
     } catch (error) {
       // The list, which is asked at the same time, says what is wrong; without bars one can still choose.
-      console.info("no activity:", error);
+      if (!(error instanceof Refused && error.status === 404)) console.info("no activity:", error);
     }
   }
 
   private async refresh(): Promise<void> {
     await Promise.all([this.versions.refresh(false), this.loadActivity()]);
     this.refreshing = 0;
-    if (this.gone) return;
-    if (this.version === null) return void this.begin();
+    if (this.gone || this.at === 0) return;
     this.version = this.versions.containing(this.at) ?? this.version;
     this.marks();
   }
 
   private choose(version: Version): void {
     [this.at, this.version] = [version.seq_to, version];
-    if (this.phone.matches) {
-      this.sheet(false);
-      this.reading.querySelector<HTMLElement>(".to-list")?.focus();
-    }
+    this.putListAway();
     void this.draw();
   }
 
   private compareWith(version: Version): void {
     this.base = version.seq_to;
+    this.putListAway();
     void this.draw();
+  }
+
+  private putListAway(): void {
+    if (!this.phone.matches) return;
+    this.sheet(false);
+    this.reading.querySelector<HTMLElement>(".to-list")?.focus();
   }
 
   private goTo(seq: number): void {
@@ -481,20 +496,19 @@ class Panel implements Opened {
         if (version) toast(t.restored(what), { label: t.undo, run: () => void this.takeBack(checkpoint.seq, version.seq_to) });
         else toast(t.restoreNothing);
       } catch (error) {
-        if (error instanceof Refused && error.status === 412) await moved(error).catch(fail);
+        if (error instanceof Refused && error.status === 412) await moved().catch(fail);
         else fail(error);
       } finally {
         go.disabled = false;
       }
     };
-    const moved = async (refused: Refused): Promise<void> => {
-      const changed = refused.problem.changed as Version[] | undefined;
-      const names = new Set((changed ?? []).flatMap(({ actors }) => actors.map((actor) => this.authors.person(actor).name)));
+    const moved = async (): Promise<void> => {
+      const { actors } = await this.record.diff(expected ?? "head", "head");
       await measure();
       // Who waits for a pause of somebody who writes on would wait for ever, and nothing is lost.
       expected = undefined;
-      body.prepend(h("p", { role: "alert" }, t.restoreMoved([...names])));
-      go.textContent = t.restoreStill;
+      body.prepend(h("p", { role: "alert" }, t.restoreMoved(actors.map((actor) => this.authors.person(actor).name))));
+      go.replaceChildren(t.restoreStill);
     };
     const fail = (error: unknown): void => body.replaceChildren(h("p", { role: "alert" }, saying(error)));
     const go = h("button", { class: "primary", onclick: () => void run() }, t.restoreButton);
@@ -511,7 +525,7 @@ class Panel implements Opened {
       return toast(saying(error));
     }
     if (this.gone) return;
-    document.body.append(dialog);
+    this.element.append(dialog);
     dialog.showModal();
   }
 

@@ -2,9 +2,9 @@
 
 const edits = (n: number): string => (n === 1 ? "1 edit" : `${n.toLocaleString("en")} edits`);
 const count = (n: number): string => n.toLocaleString("en");
-const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const weekday = new Intl.DateTimeFormat("en", { weekday: "long", day: "numeric", month: "long" });
-const date = new Intl.DateTimeFormat("en", { day: "numeric", month: "long", year: "numeric" });
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const weekday = new Intl.DateTimeFormat("en-GB", { weekday: "long", day: "numeric", month: "long" });
+const date = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", year: "numeric" });
 const people = new Intl.ListFormat("en");
 const SAID_LIMIT = 80; // characters of a change that are read out
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
@@ -152,7 +152,6 @@ export const t = {
   unnamed: (name: string) => `The version is not called “${name}” any more.`,
   save: "Save",
   cancel: "Cancel",
-  restoreVersion: "Restore this version",
   restoreTitle: (when: string) => `Go back to ${when}?`,
   restoreCounts(inserted: number, deleted: number): string {
     const characters = (n: number): string => (n === 1 ? "1 character" : `${count(n)} characters`);
@@ -163,9 +162,10 @@ export const t = {
   restoreNothing: "The text is now what it was then. There is nothing to restore.",
   restoreKeeps: "The text as it is now stays in the history, and everyone who is writing keeps their place.",
   restoreMoved: (names: string[]) =>
-    `Meanwhile ${names.length > 0 ? people.format(names) : "somebody"} wrote something, and that would go too. As of now:`,
+    `Meanwhile ${names.length > 0 ? people.format(names) : "somebody"} changed the text. As of now:`,
   restoreStill: "Restore all the same",
   restoreButton: "Restore",
+  restoreWhat: " this version",
   restored: (when: string) => `The text is again what it was: ${when}.`,
   restoreUndone: "The text is as it was before you restored.",
 

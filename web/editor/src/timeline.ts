@@ -49,6 +49,7 @@ export class Timeline {
     const count = this.buckets.length;
     this.element.hidden = count === 0;
     this.input.max = String(count);
+    this.element.style.setProperty("--count", String(count));
     const most = Math.max(1, ...this.buckets.map((bucket) => bucket.inserted + bucket.deleted));
     const svg = shape("svg", { viewBox: `0 0 ${count} ${HEIGHT}`, preserveAspectRatio: "none" });
     let day = "";

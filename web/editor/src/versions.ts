@@ -6,18 +6,20 @@ import { h } from "./element";
 import { PAGE, type Record, type Version } from "./record";
 import { t } from "./strings";
 
-export interface Choice {
+export interface Listener {
   /** This version is to be shown. */
   chosen(version: Version): void;
   /** This version is to be compared with. */
   based(version: Version): void;
+  /** There are other versions in the list than before. */
+  loaded(): void;
 }
 
 export class Versions {
   readonly element: HTMLElement;
   /** Newest first, as far as loaded. */
   all: Version[] = [];
-  private readonly list = h("div", { class: "days" });
+  private readonly list = h("div", { class: "days" }, h("p", { class: "note" }, t.opening));
   private readonly more = h("div", { class: "more-versions" });
   private named = false;
   private next: string | null = null;
@@ -29,7 +31,7 @@ export class Versions {
   constructor(
     private readonly record: Record,
     private readonly authors: Authors,
-    private readonly choice: Choice,
+    private readonly listener: Listener,
   ) {
     this.element = h("div", { class: "versions" }, this.list, this.more);
     new IntersectionObserver(
@@ -56,7 +58,7 @@ export class Versions {
   /** Asks again for all that is loaded, or only for the newest. */
   async refresh(all: boolean): Promise<void> {
     await this.loading;
-    this.loading = this.fetch(all ? "all" : "newest").finally(() => (this.loading = null));
+    this.loading = this.fetch(all || this.named ? "all" : "newest").finally(() => (this.loading = null));
     await this.loading;
   }
 
@@ -81,18 +83,22 @@ export class Versions {
       const limit = what === "all" ? Math.max(PAGE, this.all.length) : PAGE;
       const page = await this.record.versions(this.named, limit, what === "next" ? this.next : null);
       if (what === "next") this.all.push(...page.versions);
-      else if (what === "newest" && this.all.length > page.versions.length) {
+      else {
         const oldest = page.versions.at(-1)?.seq_from ?? 0;
-        const older = this.all.filter((version) => version.seq_to < oldest);
+        let older = what === "newest" ? this.all.filter((version) => version.seq_to < oldest) : [];
+        // So much was written meanwhile that a page does not reach back to what is here.
+        if (older[0]?.seq_to !== oldest - 1) older = [];
         this.all = [...page.versions, ...older];
-        if (older.length === 0) this.next = page.next;
-      } else this.all = page.versions;
-      if (what !== "newest" || this.all.length === page.versions.length) this.next = page.next;
+        if (older.length > 0) page.next = this.next;
+      }
+      this.next = page.next;
       this.more.replaceChildren();
       this.draw();
+      this.listener.loaded();
     } catch (error) {
       // Nobody has made it: nothing was written in it.
       if (error instanceof Refused && error.status === 404) return this.draw();
+      if (this.all.length === 0) this.list.replaceChildren();
       const said = error instanceof Refused ? t.failed(error.message) : t.unreachable;
       const again = h("button", { class: "quiet", onclick: () => (this.more.replaceChildren(), void this.load()) }, t.tryAgain);
       this.more.replaceChildren(h("p", { class: "note", role: "alert" }, said), again);
@@ -131,7 +137,7 @@ export class Versions {
     );
     const row = h(
       "button",
-      { class: "version", type: "button", "data-from": version.seq_from, "data-to": version.seq_to, onclick: () => this.choice.chosen(version) },
+      { class: "version", type: "button", "data-from": version.seq_from, "data-to": version.seq_to, onclick: () => this.listener.chosen(version) },
       label && h("strong", {}, label.name),
       head,
       excerpt && h("q", { class: "excerpt" }, excerpt.replace(/\s+/g, " ").trim()),
@@ -142,11 +148,10 @@ export class Versions {
       name: "base",
       "aria-label": t.compareWith(label?.name ?? `${t.day(new Date(version.ended_at))}, ${when}`),
       title: t.compareWithShort,
-      onchange: () => this.choice.based(version),
+      onchange: () => this.listener.based(version),
     });
     const item = h("li", {}, base, row);
     this.markRow(row);
-    base.checked = version.seq_from <= this.base && this.base <= version.seq_to;
     return item;
   }
 
