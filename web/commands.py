@@ -168,6 +168,8 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _said(error: CollabError) -> str:
+    if error.code == "database-in-use":
+        return f"{error}: give the document's address instead of the directory, or stop the server"
     problem = getattr(error, "problem", {})
     head = error.head if isinstance(error, HeadMoved) else problem.get("head")
     if head is None:
@@ -282,7 +284,8 @@ def _log(parsed: argparse.Namespace, terminal: Terminal) -> None:
                 whole["next"] = page["next"]
             _write_json(whole)
             return
-        terminal.show(_version(terminal, one) for page in pages for one in page["versions"])
+        versions = (one for page in pages for one in page["versions"])
+        terminal.show(("\n" if n else "") + _version(terminal, one) for n, one in enumerate(versions))
 
 
 def _pages(source: Source, asked: dict[str, str], limit: int | None) -> Iterator[dict[str, Any]]:
@@ -333,7 +336,7 @@ def _version(terminal: Terminal, version: dict[str, Any]) -> str:
     for said in (*notes, line(version["excerpt"])):
         if said:
             lines += ["", f"    {said}"]
-    return "\n".join(lines) + "\n\n"
+    return "\n".join(lines) + "\n"
 
 
 def _part(terminal: Terminal, part: dict[str, Any]) -> str:

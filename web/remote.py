@@ -6,11 +6,11 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from email.message import Message
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from collab.errors import CollabError
 
@@ -43,6 +43,37 @@ class _Stay(HTTPRedirectHandler):
         return None
 
 
+class _Heard:
+    """A connection that hears what the server says when it has closed before it had everything: that is
+    why it has."""
+
+    gone = False
+
+    def send(self, data: Any) -> None:
+        if self.gone:
+            return
+        try:
+            super().send(data)  # type: ignore[misc]
+        except (BrokenPipeError, ConnectionResetError):
+            self.gone = True
+
+
+class _Connection(_Heard, HTTPConnection): ...
+
+
+class _SecureConnection(_Heard, HTTPSConnection): ...
+
+
+class _Handler(HTTPHandler):
+    def http_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_Connection, req)
+
+
+class _SecureHandler(HTTPSHandler):
+    def https_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_SecureConnection, req)
+
+
 class Remote:
     """One document of one server; without a name only good to import. What it returns are bodies of the API.
 
@@ -53,7 +84,7 @@ class Remote:
         self.document = document or ""
         self._server = server.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._opener = build_opener(_Stay)
+        self._opener = build_opener(_Stay, _Handler, _SecureHandler)
 
     def __str__(self) -> str:
         return f"{self._server}/d/{quote(self.document, safe='')}"
