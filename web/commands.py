@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PAGE = 100  # versions asked for at a time
 EVER = "36500d"  # a bucket of activity that holds all there is
 CONTEXT = 2  # lines shown around a change of words
+LAST_BYTES = 512  # of an archive, in which its last line is
 PIECE = 1 << 20  # bytes of an archive read at a time
 URLS = ("http://", "https://")
 DATABASE = "collab.db"  # in a data directory
@@ -640,9 +641,10 @@ def _whole(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """The same pieces. Raises InvalidRequest behind the last one when they were cut off."""
     end = b""
     for piece in pieces:
-        end = (end + piece)[-512:]
+        end = (end + piece)[-LAST_BYTES:]
         yield piece
-    if not end[end.rfind(b"\n", 0, -1) + 1 :].startswith(b'{"end":'):
+    last = end[end.rfind(b"\n", 0, -1) + 1 :]
+    if not (last.startswith(b'{"end":') and last.endswith(b"}\n")):
         raise InvalidRequest("the archive broke off, and is not whole; get it again")
 
 
