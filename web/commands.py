@@ -41,8 +41,8 @@ INSERTED, DELETED = ("{+", "+}"), ("[-", "-]")  # as git marks words, for termin
 
 
 class Source(Protocol):
-    """Where a document is; what it returns are bodies of the API. ``str`` is how to name it on the command
-    line. All raise CollabError."""
+    """Where a document is: ``web.remote`` or ``web.datadir``. What it returns are bodies of the API. All
+    raise CollabError."""
 
     document: str
 
@@ -134,7 +134,8 @@ def _add(
 
 
 def _add_shared(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace, Terminal], None]) -> None:
-    parser.add_argument("--json", action="store_true", help="What the API answers.")
+    if run is not _export:  # that is JSON lines
+        parser.add_argument("--json", action="store_true", help="What the API answers.")
     parser.add_argument(
         "--color",
         choices=("auto", "always", "never"),
@@ -163,6 +164,11 @@ def run(parsed: argparse.Namespace) -> int:
     except BrokenPipeError:  # `collab log | head`: what is left in the buffer can go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a path that may not be looked at, or is none
+        if error.filename is None:
+            raise
+        print(f"collab: {plain(str(error.filename))}: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0
@@ -459,10 +465,10 @@ def _diff(parsed: argparse.Namespace, terminal: Terminal) -> None:
         terminal.show(_unified(terminal, "".join(mirrors.diff(place.path))))
         return
     old, new, *_ = [*_refs(parsed, place, 1, 2), "head"]
+    if parsed.unified and parsed.json:
+        parsed.parser.error("a unified diff is no JSON; leave out --unified or --json")
     with _opened(parsed, place) as source:
         if parsed.unified:
-            if parsed.json:
-                parsed.parser.error("a unified diff is no JSON; leave out --unified or --json")
             body = source.diff(old, new, "unified", "line", "0")
             if terminal.escapes:
                 terminal.show(_unified(terminal, _text(body)))

@@ -44,7 +44,6 @@ class DataDirectory:
 
     def __init__(self, directory: Path, document: str, settings: Settings, *, writes: bool = False) -> None:
         self.document = check_name(document)
-        self._directory = directory
         self._settings = settings
         self._runner = asyncio.Runner()
         self._database: Database | None = None
@@ -63,9 +62,6 @@ class DataDirectory:
         self._documents = Documents(self._database)
         self._labels = Labels(self._database)
         self._log = UpdateLog(self._database)
-
-    def __str__(self) -> str:
-        return f"{self._directory} {self.document}"
 
     def close(self) -> None:
         historian.end()

@@ -86,9 +86,6 @@ class Remote:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._opener = build_opener(_Stay, _Handler, _SecureHandler)
 
-    def __str__(self) -> str:
-        return f"{self._server}/d/{quote(self.document, safe='')}"
-
     def close(self) -> None:
         """There is nothing to let go of between two questions."""
 

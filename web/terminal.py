@@ -108,7 +108,7 @@ class Terminal:
     def _command(self) -> str | None:
         command = os.environ.get("PAGER", "less")
         try:
-            program = shlex.split(command)[:1]
+            program = [word for word in shlex.split(command) if "=" not in word][:1]
         except ValueError:
             program = []
         if not program or program == ["cat"] or shutil.which(program[0]) is None:

@@ -181,7 +181,7 @@ def test_a_diff_marks_the_words_that_came_and_went(house: House, collab: Collab)
     assert collab("diff", house.url, "1", "--stat") == "1 to 3: 15 characters in, 0 out\n"
 
 
-def test_a_diff_shows_what_is_around_a_change_and_no_more(collab: Collab, house: House) -> None:
+def test_a_diff_shows_what_is_around_a_change_and_no_more() -> None:
     parts = [
         {"op": "keep", "text": "".join(f"{n}\n" for n in range(1, 10))},
         {"op": "delete", "text": "gone\n", "actor": "user:ada"},
@@ -269,6 +269,23 @@ def test_a_restore_is_refused_when_somebody_has_gone_on(house: House, collab: Co
     assert "give --expected-head 3" in said
     answer = json.loads(collab("restore", url, "1", "--yes", "--expected-head", "3", "--json"))
     assert (answer["checkpoint"], answer["version"]["seq_to"]) == ({"seq": 3}, 4)
+
+
+def test_a_restore_does_what_it_has_shown_or_nothing(
+    house: House, collab: Collab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = house.make("meanwhile")
+
+    def agree_late(question: str) -> bool:
+        wanted = {"from": 1}
+        assert house.api.post("/documents/meanwhile/restore", json=wanted).status_code == 201
+        return True
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(commands, "_agreed", agree_late)
+    said = collab("restore", url, "2", status=1)
+    assert "at 4, not at 3 any more (since then: Ada)" in said
+    assert collab("show", url) == house.content(1)
 
 
 def test_a_data_directory_is_written_only_when_no_server_has_it(tmp_path: Path, collab: Collab) -> None:
@@ -367,6 +384,7 @@ def test_a_mirrored_file_stands_for_its_document(
         (["import", "{server}", "nowhere.jsonl"], 1, "nowhere.jsonl cannot be read: No such file"),
         (["import", "nowhere", "x.jsonl"], 1, "no data directory"),
         (["log", "nowhere", "plan"], 1, "no mirrored file"),
+        (["log", "x" * 300], 1, "File name too long"),
         (["log"], 1, "collab clone"),
         (["log", "{server}/plan"], 1, "is like https://"),
         (["log", "http://127.0.0.1:9/d/plan"], 1, "cannot be reached"),
