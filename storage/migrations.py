@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from alembic import command
 from collab.errors import CollabError
-from storage.database import claim_file, parse_url, sqlite_engine, unavailable
+from storage.database import Database, claim_file, parse_url, sqlite_engine, unavailable
 
 MIGRATION_LOCK = 0x4D696772617465  # "Migrate": two processes take turns, the second finds nothing to do
 
@@ -30,6 +30,12 @@ class DatabaseTooNew(CollabError):
     """The database was written by a later release of Collab, or by something else."""
 
     code = "database-too-new"
+
+
+class DatabaseTooOld(CollabError):
+    """The database was written by an earlier release of Collab, and this one has not upgraded it yet."""
+
+    code = "database-too-old"
 
 
 async def migrate(url: str) -> None:
@@ -47,6 +53,24 @@ async def migrate(url: str) -> None:
         raise unavailable(error) from error
 
 
+async def check(database: Database) -> None:
+    """See that the database, which is only read here, is as this release writes it.
+
+    Raises DatabaseTooOld, DatabaseTooNew, StorageUnavailable, CorruptLog.
+    """
+
+    def work(connection: Connection) -> None:
+        scripts = ScriptDirectory.from_config(config())
+        found = _known_revisions(connection, scripts)
+        if found != set(scripts.get_heads()):
+            raise DatabaseTooOld(
+                "the database was made by an earlier Collab: start the server, or run "
+                "`collab migrate --data DIR`"
+            )
+
+    await database.read(work)
+
+
 def config() -> Config:
     made = Config()
     made.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
@@ -58,15 +82,21 @@ def upgrade(connection: Connection) -> None:
     """The work itself, inside the caller's transaction."""
     settings = config()
     scripts = ScriptDirectory.from_config(settings)
-    known = {script.revision for script in scripts.walk_revisions()}
-    for revision in MigrationContext.configure(connection).get_current_heads():
-        if revision not in known:
-            newest = scripts.get_current_head()
-            raise DatabaseTooNew(
-                f"the database is at version {revision}, this Collab knows up to {newest}: upgrade Collab"
-            )
+    _known_revisions(connection, scripts)
     settings.attributes["connection"] = connection
     command.upgrade(settings, "head")
+
+
+def _known_revisions(connection: Connection, scripts: ScriptDirectory) -> set[str]:
+    """Those that the database is at. Raises DatabaseTooNew."""
+    known = {script.revision for script in scripts.walk_revisions()}
+    found = set(MigrationContext.configure(connection).get_current_heads())
+    if unknown := found - known:
+        newest = scripts.get_current_head()
+        raise DatabaseTooNew(
+            f"the database is at version {min(unknown)}, this Collab knows up to {newest}: upgrade Collab"
+        )
+    return found
 
 
 def _migrate_sqlite(url: URL) -> None:

@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from typing import Annotated
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Annotated, NamedTuple
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -31,6 +31,7 @@ from collab.errors import (
 from collab.log import Entry
 from collab.rights import Role, granted
 from storage.access import check_person
+from storage.documents import Documents
 from storage.imports import Imports
 from storage.labels import LABELS_LIMIT, Labels, check_name, check_note
 from storage.log import SEGMENT, SEGMENT_BYTES, UpdateLog
@@ -86,29 +87,46 @@ async def export_document(
 ) -> Response:
     """All that there is of a document but who it is shared with; `POST /api/import` makes it anew."""
     name = grant.document
+    head, named = await contents(documents, labels, name)
+    # What goes wrong on the way cuts the connection, and the archive lacks its end.
+    pieces = lines(log, name, head, named, Right(request, live, grant).check)
+    answer = Stream(pieces, live.stream(grant.identity.actor.id, address), MEDIA_TYPE)
+    answer.headers["Content-Disposition"] = f'attachment; filename="{file_name(name)}"'
+    return answer
+
+
+def file_name(document: str) -> str:
+    """What its archive is called when nobody says."""
+    return f"{_UNSAFE.sub('-', document).strip('-.') or 'document'}.collab.jsonl"
+
+
+async def contents(
+    documents: Documents, labels: Labels, name: str
+) -> tuple[archive.Head, list[archive.Named]]:
+    """What an archive of the document as it is now begins with. Raises DocumentNotFound, DocumentDeleted."""
     found = await documents.get(name)
-    head = archive.Head(found.title, (found.created_at - EPOCH) // MICROSECOND, found.head)
     named = [
         archive.Named(label.seq, label.name, label.note, label.made_by.id, label.made_at)
         for label in await labels.list(name)
         if label.seq <= found.head
     ]
-    lines = _lines(Right(request, live, grant), log, name, head, named)
-    answer = Stream(lines, live.stream(grant.identity.actor.id, address), MEDIA_TYPE)
-    filename = _UNSAFE.sub("-", name).strip("-.") or "document"
-    answer.headers["Content-Disposition"] = f'attachment; filename="{filename}.collab.jsonl"'
-    return answer
+    return archive.Head(found.title, (found.created_at - EPOCH) // MICROSECOND, found.head), named
 
 
-async def _lines(
-    right: Right, log: UpdateLog, name: str, head: archive.Head, named: Sequence[archive.Named]
+async def lines(
+    log: UpdateLog,
+    name: str,
+    head: archive.Head,
+    named: Sequence[archive.Named],
+    check: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[bytes]:
-    """What goes wrong on the way cuts the connection, and the archive lacks its end."""
+    """The archive, a page of it at a time; before each page ``check`` may raise."""
     writer = archive.Writer()
     yield writer.head(head) + b"".join(map(writer.label, named))
     after = 0
     while after < head.head:
-        await right.check()
+        if check is not None:
+            await check()
         entries = await log.entries(name, after, min(SEGMENT, head.head - after), PAGE_BYTES)
         if not entries:
             raise CorruptLog(f"{name!r} ends at {after}, not at {head.head}")
@@ -164,17 +182,10 @@ async def import_document(
     async with importing:
         key = await imports.begin()
         try:
-            reader = archive.Reader(settings.document_bytes)
-            digest = await _take(request, reader, imports, key, 2 * settings.message_bytes)
-            head = reader.finish()
-            _check(head, reader.labels)
-            try:
-                await asyncio.to_thread(document.build, reader.updates)
-            except CorruptLog as error:
-                raise UpdateError(f"the updates of the archive do not make a document: {error}") from None
+            taken = await take(request.stream(), imports, key, settings)
 
             async def finish() -> Response:
-                await imports.finish(key, made, head, reader.labels, identity.actor.id)
+                await imports.finish(key, made, taken.head, taken.labels, identity.actor.id)
                 if (room := hub.rooms.get(made)) is not None:
                     hub.end(room, RoomFailed("this document has come out of an archive; reconnect"))
                 live.changed(made)
@@ -183,28 +194,40 @@ async def import_document(
                 headers = {"Location": f"/api/documents/{quote(made, safe='')}"}
                 return Response(body, 201, headers, media_type="application/json")
 
-            return await once(request, identity, digest, finish)
+            return await once(request, identity, taken.digest, finish)
         finally:
             await imports.drop(key)
 
 
-async def _take(
-    request: Request, reader: archive.Reader, imports: Imports, key: int, line_bytes: int
-) -> bytes:
-    """Give the lines of the body to ``reader``, and the entries to the database; the digest of the body."""
+class Taken(NamedTuple):
+    """An archive of which all entries are stored, and nobody sees them yet."""
+
+    head: archive.Head
+    labels: list[archive.Named]
+    digest: bytes  # of all its bytes
+
+
+async def take(pieces: AsyncIterator[bytes], imports: Imports, key: int, settings: Settings) -> Taken:
+    """Store what comes as the document ``key``, once it is proven to be one.
+
+    Raises InvalidRequest (no whole archive, or larger than the settings allow), UpdateError,
+    StorageUnavailable.
+    """
+    reader = archive.Reader(settings.document_bytes)
+    line_bytes = 2 * settings.message_bytes
     digest, rest = hashlib.sha256(), bytearray()
     entries: list[Entry] = []
     size = 0
-    async for piece in request.stream():
+    async for piece in pieces:
         digest.update(piece)
         rest += piece
         if (end := rest.rfind(b"\n", len(rest) - len(piece))) < 0:
             if len(rest) > line_bytes:
                 raise InvalidRequest(f"a line of an archive may have {line_bytes} bytes")
             continue
-        lines = bytes(rest[: end + 1]).splitlines(keepends=True)
+        whole = bytes(rest[: end + 1]).splitlines(keepends=True)
         del rest[: end + 1]
-        for line in lines:
+        for line in whole:
             entry = reader.feed(line)
             if entry is None:
                 continue
@@ -217,7 +240,13 @@ async def _take(
         reader.feed(bytes(rest))
     if entries:
         await imports.add(key, entries, last=True)
-    return digest.digest()
+    head = reader.finish()
+    _check(head, reader.labels)
+    try:
+        await asyncio.to_thread(document.build, reader.updates)
+    except CorruptLog as error:
+        raise UpdateError(f"the updates of the archive do not make a document: {error}") from None
+    return Taken(head, reader.labels, digest.digest())
 
 
 def _check(head: archive.Head, labels: Sequence[archive.Named]) -> None:

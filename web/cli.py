@@ -1,5 +1,5 @@
 """The command line: `collab serve`, `collab migrate`, `collab token`, `collab invite`; and those of
-``collab.client``, which need no server here."""
+``collab.client`` and ``web.commands``, which need no server here."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from collab.client import command as client_command
 from collab.errors import CollabError
 from collab.rights import Role
+from web import commands as history_commands
 from web import settings as settings_module
 from web.settings import Settings
 
@@ -52,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     _add_invite(commands.add_parser("invite", help="Make a link with which a person makes an account."))
     client_command.add_commands(commands)
+    history_commands.add_commands(commands)
     parsed = parser.parse_args(arguments)
+    if "history" in parsed:
+        return history_commands.run(parsed)
     if "client" in parsed:
         return client_command.run(parsed)
     try:

@@ -61,7 +61,7 @@ class Historian:
     """Asks the process and waits for it. ``run`` must be running for anything to be kept."""
 
     def __init__(self, url: str, histories: Histories, memory_bytes: int, limited: Counter[str]) -> None:
-        self._workshop = Workshop(_begin, url, memory_bytes)
+        self._workshop = Workshop(begin, url, memory_bytes)
         self._histories = histories
         self._limited = limited
         self._asking: Counter[str] = Counter()
@@ -205,6 +205,10 @@ class _Desk:
             found += [entry.data for entry in entries]
         return found
 
+    def close(self) -> None:
+        self.runner.run(self._database.close())
+        self.runner.close()
+
     def _forget(self) -> None:
         size = sum(known.history.size for known in self.known.values())
         while size > self._memory_bytes and len(self.known) > 1:
@@ -215,9 +219,29 @@ class _Desk:
 _desk: _Desk | None = None
 
 
-def _begin(url: str, memory_bytes: int) -> None:
+def begin(url: str, memory_bytes: int) -> None:
+    """Make this process the one that answers: the historian's, or that of a command."""
     global _desk
     _desk = _Desk(url, memory_bytes)
+
+
+def end() -> None:
+    """Let go of the database again."""
+    global _desk
+    if _desk is not None:
+        _desk.close()
+        _desk = None
+
+
+def ask(document: str, question: str, *arguments: Any) -> Any:
+    """As ``Historian.ask``, in this process, for as long as it takes. Raises DocumentDeleted, CorruptLog,
+    StorageUnavailable and what the question raises."""
+    while True:
+        turn = _answer(document, question, arguments)
+        if turn.error is not None:
+            raise turn.error
+        if turn.ready:
+            return turn.answer
 
 
 def _answer(document: str, question: str, arguments: tuple[Any, ...]) -> _Turn:

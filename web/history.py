@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -37,6 +37,9 @@ from web.documents import Rooms, Store
 from web.historian import HEAD, Historian, HistoryBusy, Ref
 from web.idempotency import ERRORS, Idempotent
 from web.problem import problem, responses
+
+if TYPE_CHECKING:
+    from collab.history import Change
 
 router = APIRouter(prefix="/api/documents/{document}", tags=["history"], route_class=Idempotent)
 
@@ -310,7 +313,8 @@ def _time(text: str) -> int | None:
         raise InvalidRequest(f"{text!r} is not an RFC 3339 time, like 2026-11-24T10:00:00Z") from None
 
 
-def _moment(given: str | None, name: str) -> int | None:
+def moment(given: str | None, name: str) -> int | None:
+    """Microseconds, of a time; ``name`` is what it is called. Raises InvalidRequest."""
     if given is None:
         return None
     found = _time(given.strip())
@@ -319,7 +323,7 @@ def _moment(given: str | None, name: str) -> int | None:
     return found
 
 
-def _seconds(given: str, name: str) -> float:
+def seconds(given: str, name: str) -> float:
     found = DURATION.fullmatch(given.strip())
     if found is None or not float(found[1]):
         raise InvalidRequest(f"{name} must be a time such as 300s, 5m, 1h or 1d, not {given!r}")
@@ -358,10 +362,10 @@ async def list_versions(
         {
             "kind": kind,
             "author": author,
-            "since": _moment(since, "since"),
-            "until": _moment(until, "until"),
-            "gap": _seconds(gap, "gap"),
-            "span": _seconds(span, "span"),
+            "since": moment(since, "since"),
+            "until": moment(until, "until"),
+            "gap": seconds(gap, "gap"),
+            "span": seconds(span, "span"),
             "split": split,
             "before": cursor,
         },
@@ -504,9 +508,9 @@ async def read_activity(
         grant.identity.actor.id,
         grant.document,
         "activity",
-        None if bucket is None else _seconds(bucket, "bucket"),
-        _moment(since, "since"),
-        _moment(until, "until"),
+        None if bucket is None else seconds(bucket, "bucket"),
+        moment(since, "since"),
+        moment(until, "until"),
     )
     return _json(body)
 
@@ -587,18 +591,25 @@ async def _back(
     try:
         if expected is not None and head != expected:
             raise HeadMoved(f"the document is at {head}, not at {expected} any more", head)
-        stats = {"inserted": change.inserted, "deleted": change.deleted}
-        answer: dict[str, Any] = {"version": None, "checkpoint": {"seq": head}, "stats": stats}
-        answer["other_roots"] = change.other
-        if change.update is not None:
-            first, last = await hub.write(name, actor, origin, change.update, expected)
-            answer["checkpoint"] = {"seq": first - 1}
-            body = await historian.ask(actor.id, name, "version", named, Ref(last))
-            answer["version"] = json.loads(body)
-        return _json(json.dumps(answer).encode(), 201)
+        if change.update is None:
+            return _json(restored(change, head, None), 201)
+        first, last = await hub.write(name, actor, origin, change.update, expected)
+        body = await historian.ask(actor.id, name, "version", named, Ref(last))
+        return _json(restored(change, first - 1, body), 201)
     except HeadMoved as error:
         changed = await historian.ask(actor.id, name, "changes_since", named, expected or 0)
         return problem(error.status, error.code, str(error), head=error.head, changed=json.loads(changed))
+
+
+def restored(change: Change, before: int, version: bytes | None) -> bytes:
+    """The body of an answer: ``change`` was made on top of seq ``before`` and gave ``version``."""
+    answer = {
+        "version": None if version is None else json.loads(version),
+        "checkpoint": {"seq": before},
+        "stats": {"inserted": change.inserted, "deleted": change.deleted},
+        "other_roots": change.other,
+    }
+    return json.dumps(answer).encode()
 
 
 # --- what it was ---------------------------------------------------------------------------------------

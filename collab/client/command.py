@@ -1,4 +1,4 @@
-"""`collab clone`, `sync`, `status`, `log`, `diff`: documents as files."""
+"""`collab clone`, `sync`, `status`: documents as files. And what `log` and `diff` say of those."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from difflib import unified_diff
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -52,14 +52,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_token(sync)
     sync.set_defaults(client=_sync)
 
-    for name, run, help in (
-        ("status", _status, "What waits to be sent; also while `sync --watch` runs."),
-        ("log", _log, "What was sent and fetched, latest first."),
-        ("diff", _diff, "What was written into the files since they were synced."),
-    ):
-        command = commands.add_parser(name, help=help)
-        command.add_argument("path", nargs="?", default=".", metavar="PATH")
-        command.set_defaults(client=run)
+    status = commands.add_parser("status", help="What waits to be sent; also while `sync --watch` runs.")
+    status.add_argument("path", nargs="?", default=".", metavar="PATH")
+    status.set_defaults(client=_status)
 
 
 def _add_token(parser: argparse.ArgumentParser) -> None:
@@ -339,54 +334,66 @@ def _short(text: str) -> str:
 
 
 def _status(parsed: argparse.Namespace) -> int:
-    def say(folder: Folder, path: str) -> None:
-        document = folder.files()[path]
-        mirror = Mirror(folder, path)
-        written = sum(stop - start + len(text) for start, stop, text in mirror.local())
-        kept = folder.replica.read(document)
-        parts = [f"{folder.setting(SERVER)} {document!r}"]
-        parts.append(f"{written} characters not taken yet" if written else "nothing new in the file")
-        unsaved = folder.replica.unsaved(document)
-        parts.append(f"{_edits(unsaved)} not on the server" if unsaved else "all on the server")
-        if kept.writes is False:
-            parts.append("you may read it only")
-        last = next((at for at, _, _ in folder.events(path)), None)
-        if last is not None:
-            parts.append(f"last change {_time(last)}")
-        print(f"{path}: {'; '.join(parts)}")
-
-    return _look(parsed, say)
-
-
-def _log(parsed: argparse.Namespace) -> int:
-    def say(folder: Folder, path: str) -> None:
-        for at, _, said in folder.events(path):
-            print(f"{_time(at)}  {path}: {said}")
-
-    return _look(parsed, say)
+    with _looking(Path(parsed.path)) as (folder, paths):
+        for path in paths:
+            document = folder.files()[path]
+            mirror = Mirror(folder, path)
+            written = sum(stop - start + len(text) for start, stop, text in mirror.local())
+            kept = folder.replica.read(document)
+            parts = [f"{folder.setting(SERVER)} {document!r}"]
+            parts.append(f"{written} characters not taken yet" if written else "nothing new in the file")
+            unsaved = folder.replica.unsaved(document)
+            parts.append(f"{_edits(unsaved)} not on the server" if unsaved else "all on the server")
+            if kept.writes is False:
+                parts.append("you may read it only")
+            last = next((at for at, _, _ in folder.events(path)), None)
+            if last is not None:
+                parts.append(f"last change {_time(last)}")
+            print(f"{path}: {'; '.join(parts)}")
+    return 0
 
 
-def _diff(parsed: argparse.Namespace) -> int:
-    def say(folder: Folder, path: str) -> None:
-        mirror = Mirror(folder, path)
-        now = mirror.text()
-        if now is not None:
-            before, after = (text.splitlines(keepends=True) for text in (mirror.base(), now))
-            for line in unified_diff(before, after, f"synced/{path}", path):
-                sys.stdout.write(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
+def log(path: Path) -> Iterator[str]:
+    """Lines that say what was sent and fetched at or below ``path``, of each file the latest first.
 
-    return _look(parsed, say)
+    Raises MirrorError when nothing there is mirrored.
+    """
+    with _looking(path) as (folder, paths):
+        for one in paths:
+            for at, _, said in folder.events(one):
+                yield f"{_time(at)}  {one}: {said}\n"
 
 
-def _look(parsed: argparse.Namespace, say: Callable[[Folder, str], None]) -> int:
-    path = Path(parsed.path)
+def diff(path: Path) -> Iterator[str]:
+    """A unified diff, line by line: what was written into the files since they were synced. Raises as
+    ``log``."""
+    with _looking(path) as (folder, paths):
+        for one in paths:
+            mirror = Mirror(folder, one)
+            now = mirror.text()
+            if now is not None:
+                before, after = (text.splitlines(keepends=True) for text in (mirror.base(), now))
+                for line in unified_diff(before, after, f"synced/{one}", one):
+                    yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+
+
+def origin(path: Path) -> tuple[str, str, str]:
+    """Of the one file that ``path`` is, or that is below it: its server, its document, and where a token is
+    (or ""). Raises MirrorError."""
+    with _looking(path) as (folder, paths):
+        if len(paths) > 1:
+            raise MirrorError(f"{path} holds {len(paths)} mirrored files; say which: {', '.join(paths)}")
+        return folder.setting(SERVER), folder.files()[paths[0]], folder.setting(TOKEN_FILE)
+
+
+@contextmanager
+def _looking(path: Path) -> Iterator[tuple[Folder, list[str]]]:
+    """A folder, to be read only, and the mirrored files at or below ``path``."""
     folder = Folder.around(path, writes=False)
     try:
-        for one in _chosen(folder, path):
-            say(folder, one)
+        yield folder, _chosen(folder, path)
     finally:
         folder.close()
-    return 0
 
 
 def _time(at: float) -> str:

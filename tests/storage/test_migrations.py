@@ -17,7 +17,7 @@ from collab.log import Batch
 from storage.access import Access
 from storage.database import Database, DatabaseInUse, sqlite_engine
 from storage.log import UpdateLog
-from storage.migrations import DatabaseTooNew, config, migrate
+from storage.migrations import DatabaseTooNew, DatabaseTooOld, check, config, migrate
 from storage.models import metadata, update_checksum
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +70,19 @@ async def test_database_from_the_future_is_refused_and_left_alone(url):
     database = await Database.open(url)
     version = text("SELECT version_num FROM alembic_version")
     assert await database.read(lambda c: c.execute(version).scalar_one()) == "9999"
+    await database.close()
+
+
+async def test_who_only_reads_is_told_what_to_do_with_a_database_of_another_release(url):
+    await migrate(url)
+    database = await Database.open(url)
+    await check(database)
+    for version, error in (("0001", DatabaseTooOld), ("9999", DatabaseTooNew)):
+        await database.write(
+            lambda c, v=version: c.execute(text(f"UPDATE alembic_version SET version_num = '{v}'")).rowcount
+        )
+        with pytest.raises(error, match=r"upgrade Collab|collab migrate"):
+            await check(database)
     await database.close()
 
 
