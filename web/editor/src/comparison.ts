@@ -125,7 +125,9 @@ export class Comparison {
     const from = this.current < 0 && by < 0 ? 0 : this.current;
     this.current = (from + by + this.count) % this.count;
     const change = this.changes[this.current] as Change;
-    this.view.dispatch({ effects: [pointed.of(change), EditorView.scrollIntoView(change.from, { y: "center" })] });
+    // The only one needs no pointing at, least of all when it is the whole text.
+    const effect = pointed.of(this.count > 1 ? change : null);
+    this.view.dispatch({ effects: [effect, EditorView.scrollIntoView(change.from, { y: "center" })] });
     const said = change.parts.map((part) => t.changed(part.op === "insert", this.authors.byId(part.actor)?.name ?? t.someone, part.text));
     return [t.changePlace(this.place, this.count, false), ...said].join(" ");
   }
