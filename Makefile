@@ -32,6 +32,7 @@ fuzz: $(VENV)/ready  ## Fuzz the gate against pycrdt
 bench: $(VENV)/ready  ## The same work against Collab and Hocuspocus
 	cd bench && $(NPM) ci
 	$(BIN)/python bench/run.py $(BENCH)
+	$(BIN)/python bench/history.py
 
 page: $(PAGE)
 
