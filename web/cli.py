@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     client_command.add_commands(commands)
     history_commands.add_commands(commands)
     parsed = parser.parse_args(arguments)
-    if "history" in parsed:
+    if "answer" in parsed:
         return history_commands.run(parsed)
     if "client" in parsed:
         return client_command.run(parsed)

@@ -144,7 +144,7 @@ def _add_shared(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespa
     )
     parser.add_argument("--no-pager", action="store_true", help="Not through PAGER (less).")
     parser.add_argument("--token-file", metavar="FILE", help="Where a token is; else COLLAB_TOKEN.")
-    parser.set_defaults(history=run, parser=parser)
+    parser.set_defaults(answer=run, parser=parser)
 
 
 def _count(given: str) -> int:
@@ -156,7 +156,7 @@ def _count(given: str) -> int:
 def run(parsed: argparse.Namespace) -> int:
     """Run what ``add_commands`` has set; the exit status. Mistakes in the arguments exit with 2."""
     try:
-        parsed.history(parsed, Terminal(parsed.color, pager=not parsed.no_pager))
+        parsed.answer(parsed, Terminal(parsed.color, pager=not parsed.no_pager))
         sys.stdout.flush()
     except CollabError as error:
         print(f"collab: {plain(_said(error))}", file=sys.stderr)
