@@ -60,7 +60,7 @@ class Source(Protocol):
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ours to the command line; ``parsed.history`` is then what to run."""
+    """Add ours to the command line; ``parsed.answer`` is then what to run."""
     log = _add(
         commands, "log", _log, "The versions of a document; of mirrored files, what was sent and fetched."
     )
