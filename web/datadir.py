@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -99,7 +98,7 @@ class DataDirectory:
     def restore(self, ref: str, expected_head: int | None) -> bytes:
         """As an edit of whoever runs this command. Raises HeadMoved too."""
         wanted = self._ref(ref)
-        head, change = self._ask("restore", secrets.randbelow(1 << 32), wanted, None)
+        head, change = self._ask("restore", wanted, None, self.document)
         if expected_head is not None and head != expected_head:
             raise HeadMoved(f"the document is at {head}, not at {expected_head} any more", head)
         if change.update is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
@@ -586,8 +585,7 @@ async def _back(
 ) -> Response:
     name, actor = grant.document, grant.identity.actor
     named = await labels.list(name)
-    clients = secrets.randbelow(1 << 32), (1 << 32) + secrets.randbelow(1 << 32)  # never the same
-    head, change = await historian.ask(actor.id, name, question, clients, *arguments)
+    head, change = await historian.ask(actor.id, name, question, *arguments)
     try:
         if expected is not None and head != expected:
             raise HeadMoved(f"the document is at {head}, not at {expected} any more", head)

@@ -4,6 +4,7 @@ long list is made or written out on the event loop."""
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -155,28 +156,32 @@ def activity(history: History, bucket: float | None, since: int | None, until: i
     return json.dumps({"bucket": bucket, "head": history.head, "buckets": buckets}).encode()
 
 
-def restore(
-    history: History, clients: tuple[int, int], ref: Ref, range: tuple[int, int] | None, document: str
-) -> tuple[int, Change]:
-    """The head and the edit, by two clients that the document has never seen: one for text, one for maps,
-    arrays and XML, which only a restore of the whole document touches."""
+def restore(history: History, ref: Ref, range: tuple[int, int] | None, document: str) -> tuple[int, Change]:
+    """The head and the edit; maps, arrays and XML are touched by a restore of the whole document only."""
     seq = seq_of(history, ref)
-    change = history.restore(seq, clients[0], range=range)
+    change = history.restore(seq, _new_client(history), range=range)
     others = tree.kinds(history.weave)
     if range is None and change.other and any(kind in ("map", "array", "xml") for kind in others.values()):
-        extra = tree.restore(past(document, history.head), past(document, seq), others, clients[1])
+        extra = tree.restore(
+            past(document, history.head), past(document, seq), others, _new_client(history, 1 << 32)
+        )
         updates = [update for update in (change.update, extra) if update is not None]
         mixed = "mixed" in others.values()
         change = change._replace(update=merge(updates) if updates else None, other=mixed)
     return history.head, change
 
 
-def undo(
-    history: History, clients: tuple[int, int], actor: str | None, since: Ref | None, until: Ref | None
-) -> tuple[int, Change]:
+def undo(history: History, actor: str | None, since: Ref | None, until: Ref | None) -> tuple[int, Change]:
     after = 0 if since is None else seq_of(history, since)
     last = None if until is None else seq_of(history, until)
-    return history.head, history.undo(clients[0], actor=actor, after=after, until=last)
+    return history.head, history.undo(_new_client(history), actor=actor, after=after, until=last)
+
+
+def _new_client(history: History, above: int = 0) -> int:
+    """A client id that the document has never seen; with another ``above`` never the same."""
+    while (client := above + secrets.randbelow(1 << 32)) in history.weave.clocks:
+        pass
+    return client
 
 
 def changes_since(history: History, labels: Sequence[Label], seq: int) -> bytes:
