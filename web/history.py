@@ -372,14 +372,14 @@ async def list_versions(
     return _json(body)
 
 
-@router.get("/versions/{ref}", response_model=VersionEntry, responses=MISSING)
+@router.get("/versions/{version}", response_model=VersionEntry, responses=MISSING)
 async def read_version(
-    grant: HistoryReader, ref: str, documents: Store, historian: Asked, labels: Names
+    grant: HistoryReader, version: str, documents: Store, historian: Asked, labels: Names
 ) -> Response:
-    """The version that entry `ref` belongs to."""
+    """The version that an entry belongs to, by any ref."""
     await documents.get(grant.document)
     named = await labels.list(grant.document)
-    wanted = await ref_of(labels, grant.document, ref)
+    wanted = await ref_of(labels, grant.document, version)
     return _json(await historian.ask(grant.identity.actor.id, grant.document, "version", named, wanted))
 
 
@@ -403,10 +403,12 @@ async def name_version(
     return _json(body, 201, {"Location": f"{_at(name)}/versions/{made.id}"})
 
 
-@router.patch("/versions/{id}", responses={**MISSING, **responses(LabelExists)})
-async def rename_version(id: str, change: VersionChange, grant: HistoryEditor, labels: Names) -> NamedVersion:
+@router.patch("/versions/{version}", responses={**MISSING, **responses(LabelExists)})
+async def rename_version(
+    version: str, change: VersionChange, grant: HistoryEditor, labels: Names
+) -> NamedVersion:
     """Give a named version another name or note."""
-    made = await labels.change(grant.document, id, name=change.name, note=change.note)
+    made = await labels.change(grant.document, version, name=change.name, note=change.note)
     by = Person.model_validate(made.made_by, from_attributes=True)
     return NamedVersion(
         id=made.id,
@@ -418,10 +420,10 @@ async def rename_version(id: str, change: VersionChange, grant: HistoryEditor, l
     )
 
 
-@router.delete("/versions/{id}", status_code=204, responses=MISSING)
-async def unname_version(id: str, grant: HistoryEditor, labels: Names) -> None:
+@router.delete("/versions/{version}", status_code=204, responses=MISSING)
+async def unname_version(version: str, grant: HistoryEditor, labels: Names) -> None:
     """Take the name away. What it named stays."""
-    await labels.delete(grant.document, id)
+    await labels.delete(grant.document, version)
 
 
 # --- differences ---------------------------------------------------------------------------------------

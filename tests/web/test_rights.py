@@ -144,14 +144,14 @@ ROUTES: dict[str, Answers] = {
     ),
     "GET /api/documents/{document}/content": answers(401, 401, 404, 200, 200, 200, 200),
     "GET /api/documents/{document}/versions": answers(401, 401, 404, 403, 403, 200, 200),
-    "GET /api/documents/{document}/versions/{ref}": answers(401, 401, 404, 403, 403, 200, 200),
+    "GET /api/documents/{document}/versions/{version}": answers(401, 401, 404, 403, 403, 200, 200),
     "POST /api/documents/{document}/versions": answers(
         401, 401, 404, 403, 403, 201, 201, json=lambda p: {"name": p["new"]}
     ),
-    "PATCH /api/documents/{document}/versions/{id}": answers(
+    "PATCH /api/documents/{document}/versions/{version}": answers(
         401, 401, 404, 403, 403, 404, 404, json=lambda _: {"note": "x"}
     ),
-    "DELETE /api/documents/{document}/versions/{id}": answers(401, 401, 404, 403, 403, 404, 404),
+    "DELETE /api/documents/{document}/versions/{version}": answers(401, 401, 404, 403, 403, 404, 404),
     "GET /api/documents/{document}/diff": answers(401, 401, 404, 403, 403, 200, 200),
     "GET /api/documents/{document}/blame": answers(401, 401, 404, 403, 403, 200, 200),
     "GET /api/documents/{document}/activity": answers(401, 401, 404, 403, 403, 200, 200),
@@ -302,8 +302,7 @@ class House:
             "person": "user:somebody",
             "link": self.link(document, "viewer")[0] if "{link}" in path else "",
             "account": "nobody",
-            "ref": "1",
-            "id": "version_0123456789abcdef",
+            "version": "1",
             "name": "no-such-file",
             "new": f"new {self.made}",
             "secret": self.link_elsewhere,
