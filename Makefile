@@ -16,7 +16,7 @@ serve: $(VENV)/ready $(PAGE)  ## Serve at http://127.0.0.1:8000 with SQLite in .
 	$(BIN)/collab serve $(SERVE)
 
 test: check browser  ## Everything: style, types and all tests
-	$(BIN)/pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/pytest -n 3 --dist loadfile $(TESTS)
 
 check: $(VENV)/ready $(PAGE)
 	$(BIN)/ruff check
