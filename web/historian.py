@@ -127,6 +127,8 @@ class Historian:
                         await self._histories.save(document, epoch, head, FORMAT, data)
                 except (CollabError, DocumentGone) as error:
                     _log.warning("the history of %r is not kept: %s", document, error)
+                except Exception:  # a cache is worth no server
+                    _log.exception("the history of %r is not kept", document)
                 del self._due[document]
 
     def close(self) -> None:
@@ -192,7 +194,11 @@ class _Desk:
             entries = await self._log.entries(document, known.history.head, PAGE)
             if not entries:
                 raise CorruptLog(f"the log of {document!r} ends at {known.history.head}, before {head}")
-            known.history.extend(entries)
+            try:
+                known.history.extend(entries)
+            except CorruptLog:
+                del self.known[document]  # it has half of an entry
+                raise
         self._forget()
         return True
 
