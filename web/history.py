@@ -169,6 +169,24 @@ class DiffStats(BaseModel):
     stats: Stats
 
 
+class Step(BaseModel):
+    """One difference of two values; ``path`` leads to it by keys and positions: in the old value for
+    "remove", in the new one otherwise."""
+
+    op: Literal["add", "remove", "change"]
+    path: list[str | int]
+    old: Any
+    new: Any
+
+
+class StructuralDiff(BaseModel):
+    """How the roots of a document differ as JSON (`/content?format=json`)."""
+
+    seq_from: int
+    seq_to: int
+    steps: list[Step]
+
+
 class BlameRun(BaseModel):
     """``length`` characters in a row that one actor typed."""
 
@@ -431,11 +449,11 @@ async def unname_version(version: str, grant: HistoryEditor, labels: Names) -> N
 
 @router.get(
     "/diff",
-    response_model=Diff | DiffStats,
+    response_model=Diff | DiffStats | StructuralDiff,
     responses={
         200: {
             "description": "By `format`: the parts, a unified diff that `patch` applies, HTML with `<ins>` "
-            "and `<del>`, or only how much differs.",
+            "and `<del>`, only how much differs, or `json`: how all roots differ as JSON.",
             "content": {
                 "text/x-diff": {"schema": {"type": "string"}},
                 "text/html": {"schema": {"type": "string"}},
@@ -453,7 +471,7 @@ async def read_diff(
         str, Query(alias="from", max_length=NAME_LIMIT, description="A ref; 0 is the empty document.")
     ] = "0",
     to: RefQuery = "head",
-    format: Literal["ops", "unified", "html", "stats"] = "ops",
+    format: Literal["ops", "unified", "html", "stats", "json"] = "ops",
     granularity: Literal["char", "word", "line"] = "char",
     cursor: Annotated[int, Query(ge=0, le=1 << 53)] = 0,
 ) -> Response:
@@ -462,6 +480,8 @@ async def read_diff(
     name = grant.document
     await documents.get(name)
     old, new = await ref_of(labels, name, from_), await ref_of(labels, name, to)
+    if format == "json":
+        return _json(await historian.ask(grant.identity.actor.id, name, "structure", old, new, name))
     body, cursor_next = await historian.ask(
         grant.identity.actor.id, name, "diff", old, new, format, granularity, cursor
     )

@@ -119,6 +119,12 @@ def diff(
     return json.dumps(answer).encode(), found.cursor
 
 
+def structure(history: History, old: Ref, new: Ref, document: str) -> bytes:
+    a, b = seq_of(history, old), seq_of(history, new)
+    steps = tree.compare(_roots(history, a, document), _roots(history, b, document))
+    return json.dumps({"seq_from": a, "seq_to": b, "steps": [step._asdict() for step in steps]}).encode()
+
+
 def blame(history: History, ref: Ref, start: int, stop: int | None) -> bytes:
     seq = seq_of(history, ref)
     found = history.blame(seq, start, stop)
@@ -196,18 +202,20 @@ def content(history: History, ref: Ref, format: str, document: str) -> tuple[int
     if format == "yjs":
         return seq, merge(past(document, seq))
     if format == "json":
-        found = tree.kinds(history.weave)
-        texts: dict[str, Any] = {
-            root: history.content(seq, root) for root, kind in found.items() if kind == "text"
-        }
-        others = {root: kind for root, kind in found.items() if kind != "text"}
-        if others:
-            texts |= tree.content(build(past(document, seq)), others)
-        return seq, json.dumps({"seq": seq, "roots": texts}).encode()
+        return seq, json.dumps({"seq": seq, "roots": _roots(history, seq, document)}).encode()
     text = history.content(seq)
     if format == "html":
         text = rendered(text)
     return seq, text.encode("utf-8", "replace")
+
+
+def _roots(history: History, seq: int, document: str) -> dict[str, Any]:
+    found = tree.kinds(history.weave)
+    roots: dict[str, Any] = {
+        root: history.content(seq, root) for root, kind in found.items() if kind == "text"
+    }
+    others = {root: kind for root, kind in found.items() if kind != "text"}
+    return roots | tree.content(build(past(document, seq)), others) if others else roots
 
 
 def rendered(markdown: str) -> str:

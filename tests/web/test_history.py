@@ -261,6 +261,12 @@ def test_other_roots_are_read_as_json_at_any_seq(server: Server, ada: Api) -> No
         "board": {"title": "Plan", "tasks": ["write", "review"]}
     }
     assert ada.get("/content", at=1, format="json")["roots"] == {"board": {"title": "Plan"}}
+    assert ada.get("/diff", **{"from": 1, "format": "json"})["steps"] == [
+        {"op": "add", "path": ["board", "tasks"], "old": None, "new": ["write", "review"]}
+    ]
+    assert ada.get("/diff", **{"from": 3, "to": 2, "format": "json"})["steps"] == [
+        {"op": "remove", "path": ["board", "tasks", 1], "old": "review", "new": None}
+    ]
     assert ada.post("/restore", {"from": 1})["version"]["origin"] == "restore"
     assert ada.get("/content", format="json")["roots"] == {"board": {"title": "Plan"}}
 
