@@ -231,6 +231,37 @@ def requests(port: int) -> Work:
     return [one] * 20
 
 
+@attack("histories, 8 sockets")
+def histories(port: int) -> Work:
+    """No attack but a program that asks about 2,000 keystrokes all day, as fast as it is answered."""
+    cookie = guest(port)
+
+    async def write() -> None:
+        made = await connect(port, "past", cookie)
+        for blob in typed(7)[:5]:
+            await made.writable.wait()
+            made.transport.write(blob)
+        await asyncio.sleep(10)  # it is taken at the rate that one guest may have
+
+    async def ask(what: str) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            f"GET /api/documents/past/{what} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+            f"Cookie: {cookie}\r\n\r\n".encode()
+        )
+        answer = (await reader.read()).decode()
+        writer.close()
+        return answer
+
+    async def one() -> None:
+        for what in cycle(("versions", "content?at=700", "diff?from=500", "blame", "activity")):
+            with suppress(OSError):
+                await ask(what)
+
+    asyncio.run(write())
+    return [one] * 8
+
+
 @attack("100 stalled readers in the room")
 def stalled(port: int) -> Work:
     cookie = guest(port)
