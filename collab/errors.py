@@ -142,12 +142,12 @@ class HeadMoved(CollabError):
     code = "head-moved"
     close_code = 4400
 
-    def __init__(self, message: str, head: int) -> None:
-        super().__init__(message, head)
-        self.head = head
+    def __init__(self, head: int, expected: int) -> None:
+        super().__init__(head, expected)
+        self.head, self.expected = head, expected
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return f"the document is at {self.head}, not at {self.expected} any more"
 
 
 class Resync(CollabError):

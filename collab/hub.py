@@ -383,15 +383,11 @@ class Hub:
         session = Session(actor, Unheard())
         async with self.join(name, session) as room:
             if expected_head is not None and room.head != expected_head:
-                raise HeadMoved(f"the document is at {room.head}, not at {expected_head} any more", room.head)
+                raise HeadMoved(room.head, expected_head)
             first = room.head + 1
             for part in parts:
-                try:
-                    if not room.receive_update(session, part, origin):
-                        raise TooLarge(session.denied)
-                except CorruptLog:
-                    self._failed(room)
-                    raise
+                if not self._guarded(room, partial(room.receive_update, session, part, origin)):
+                    raise TooLarge(session.denied)
                 seq = room.head
                 await asyncio.sleep(0)  # a large one must not keep others waiting, who may write meanwhile
             await self.settled(room, seq)
@@ -400,20 +396,21 @@ class Hub:
     async def text(self, name: str) -> tuple[int, str]:
         """The seq and the text of a document, as far as it is durable. Raises as ``join``."""
         room = await self.open(name)
-        seq, text = self._read(room, room.text)
+        seq, text = self._guarded(room, room.text)
         await self.settled(room, seq)
         return seq, text
 
     async def state(self, name: str) -> tuple[int, bytes]:
         """The seq and the whole state as one update (v1), durable. Raises as ``join``."""
         room = await self.open(name)
-        seq, state = self._read(room, room.state)
+        seq, state = self._guarded(room, room.state)
         await self.settled(room, seq)
         return seq, state
 
-    def _read(self, room: Room, read: Callable[[], tuple[int, T]]) -> tuple[int, T]:
+    def _guarded(self, room: Room, work: Callable[[], T]) -> T:
+        """``work()`` on a room, which ends if its doc turns out to be wrong."""
         try:
-            return read()
+            return work()
         except CorruptLog:
             self._failed(room)
             raise

@@ -100,7 +100,7 @@ class DataDirectory:
         wanted = self._ref(ref)
         head, change = self._ask("restore", wanted, None, self.document)
         if expected_head is not None and head != expected_head:
-            raise HeadMoved(f"the document is at {head}, not at {expected_head} any more", head)
+            raise HeadMoved(head, expected_head)
         if change.update is None:
             return history.restored(change, head, None)
         first, last = self._run(self._write(change.update))

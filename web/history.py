@@ -610,7 +610,7 @@ async def _back(
     head, change = await historian.ask(actor.id, name, question, *arguments)
     try:
         if expected is not None and head != expected:
-            raise HeadMoved(f"the document is at {head}, not at {expected} any more", head)
+            raise HeadMoved(head, expected)
         if change.update is None:
             return _json(restored(change, head, None), 201)
         first, last = await hub.write(name, actor, origin, change.update, expected)
