@@ -353,7 +353,6 @@ def seconds(given: str, name: str) -> float:
 @router.get("/versions", response_model=VersionList, responses=MISSING)
 async def list_versions(
     grant: HistoryReader,
-    documents: Store,
     historian: Asked,
     labels: Names,
     kind: Literal["all", "named", "auto"] = "all",
@@ -369,7 +368,6 @@ async def list_versions(
     """The log as versions, the newest first. A version ends at a name, at a change of origin, after silence
     (`gap`), before it would last longer than `span`, and with `split=author` when somebody else goes on. The
     bounds of a version that is followed by another never change."""
-    await documents.get(grant.document)
     body = await historian.ask(
         grant.identity.actor.id,
         grant.document,
@@ -391,11 +389,8 @@ async def list_versions(
 
 
 @router.get("/versions/{version}", response_model=VersionEntry, responses=MISSING)
-async def read_version(
-    grant: HistoryReader, version: str, documents: Store, historian: Asked, labels: Names
-) -> Response:
+async def read_version(grant: HistoryReader, version: str, historian: Asked, labels: Names) -> Response:
     """The version that an entry belongs to, by any ref."""
-    await documents.get(grant.document)
     named = await labels.list(grant.document)
     wanted = await ref_of(labels, grant.document, version)
     return _json(await historian.ask(grant.identity.actor.id, grant.document, "version", named, wanted))
@@ -550,12 +545,11 @@ BACK: dict[int | str, dict[str, Any]] = {
 
 @router.post("/restore", status_code=201, response_model=Restored, responses=BACK)
 async def restore_version(
-    wanted: Restore, grant: HistoryEditor, documents: Store, historian: Asked, labels: Names, hub: Rooms
+    wanted: Restore, grant: HistoryEditor, historian: Asked, labels: Names, hub: Rooms
 ) -> Response:
     """Make the text what it was, as an ordinary edit of yours: what stayed keeps its authors, who is
     writing keeps their place, and the history grows by one version. How it was before is a version too."""
     name = grant.document
-    await documents.get(name)
     ref = await ref_of(labels, name, wanted.from_)
     return await _back(
         grant,
@@ -573,12 +567,11 @@ async def restore_version(
 
 @router.post("/undo", status_code=201, response_model=Restored, responses=BACK)
 async def undo_edits(
-    wanted: Undo, grant: HistoryEditor, documents: Store, historian: Asked, labels: Names, hub: Rooms
+    wanted: Undo, grant: HistoryEditor, historian: Asked, labels: Names, hub: Rooms
 ) -> Response:
     """Take back what somebody did and keep everyone else's edits: what they typed and is still there goes,
     what they deleted comes back in its place."""
     name = grant.document
-    await documents.get(name)
     since = None if wanted.since is None else await ref_of(labels, name, wanted.since)
     until = None if wanted.until is None else await ref_of(labels, name, wanted.until)
     return await _back(

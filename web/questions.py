@@ -34,11 +34,8 @@ def seq_of(history: History, ref: Ref) -> int:
 
 
 def versions(history: History, labels: Sequence[Label], limit: int, asked: dict[str, Any]) -> bytes:
-    ends = [(label.seq, label.id) for label in labels]
-    page = history.versions(labels=ends, limit=limit, **asked)
-    by_id = {label.id: label for label in labels}
-    shown = [_version(one, by_id) for one in page.versions]
-    cursor = None if page.before is None else str(page.before)
+    shown, before = _page(history, labels, limit=limit, **asked)
+    cursor = None if before is None else str(before)
     return json.dumps({"versions": shown, "head": history.head, "next": cursor}).encode()
 
 
@@ -46,12 +43,20 @@ def version(history: History, labels: Sequence[Label], ref: Ref) -> bytes:
     seq = seq_of(history, ref)
     if not seq:
         raise NoSuchLabel("nothing had been written by then")
-    return json.dumps(_version_at(history, labels, seq)).encode()
+    (found,), _ = _page(history, labels, containing=seq, limit=1)
+    return json.dumps(found).encode()
 
 
-def _version_at(history: History, labels: Sequence[Label], seq: int) -> dict[str, Any]:
-    found = history.versions(labels=[(label.seq, label.id) for label in labels], containing=seq, limit=1)
-    return _version(found.versions[0], {label.id: label for label in labels})
+def changes_since(history: History, labels: Sequence[Label], seq: int) -> bytes:
+    shown, _ = _page(history, labels, limit=20)
+    return json.dumps([one for one in shown if one["seq_to"] > seq]).encode()
+
+
+def _page(history: History, labels: Sequence[Label], **asked: Any) -> tuple[list[dict[str, Any]], int | None]:
+    """As ``History.versions``, with the labels themselves in place of their ids."""
+    page = history.versions(labels=[(label.seq, label.id) for label in labels], **asked)
+    by_id = {label.id: label for label in labels}
+    return [_version(one, by_id) for one in page.versions], page.before
 
 
 def _version(one: Version, labels: dict[str, Label]) -> dict[str, Any]:
@@ -121,7 +126,8 @@ def diff(
 
 def structure(history: History, old: Ref, new: Ref, document: str) -> bytes:
     a, b = seq_of(history, old), seq_of(history, new)
-    steps = tree.compare(_roots(history, a, document), _roots(history, b, document))
+    before, after = _roots(history, document, a, b)
+    steps = tree.compare(before, after)
     return json.dumps({"seq_from": a, "seq_to": b, "steps": [step._asdict() for step in steps]}).encode()
 
 
@@ -168,12 +174,11 @@ def restore(history: History, ref: Ref, range: tuple[int, int] | None, document:
     change = history.restore(seq, _new_client(history), range=range)
     others = tree.kinds(history.weave)
     if range is None and change.other and any(kind in ("map", "array", "xml") for kind in others.values()):
-        extra = tree.restore(
-            past(document, history.head), past(document, seq), others, _new_client(history, 1 << 32)
-        )
-        updates = [update for update in (change.update, extra) if update is not None]
+        updates = past(document, history.head)
+        extra = tree.restore(updates, updates[:seq], others, _new_client(history, 1 << 32))
+        made = [update for update in (change.update, extra) if update is not None]
         mixed = "mixed" in others.values()
-        change = change._replace(update=merge(updates) if updates else None, other=mixed)
+        change = change._replace(update=merge(made) if made else None, other=mixed)
     return history.head, change
 
 
@@ -190,32 +195,31 @@ def _new_client(history: History, above: int = 0) -> int:
     return client
 
 
-def changes_since(history: History, labels: Sequence[Label], seq: int) -> bytes:
-    ends = [*((label.seq, label.id) for label in labels)]
-    page = history.versions(labels=ends, limit=20)
-    by_id = {label.id: label for label in labels}
-    return json.dumps([_version(one, by_id) for one in page.versions if one.seq_to > seq]).encode()
-
-
 def content(history: History, ref: Ref, format: str, document: str) -> tuple[int, bytes]:
     seq = seq_of(history, ref)
     if format == "yjs":
         return seq, merge(past(document, seq))
     if format == "json":
-        return seq, json.dumps({"seq": seq, "roots": _roots(history, seq, document)}).encode()
+        (roots,) = _roots(history, document, seq)
+        return seq, json.dumps({"seq": seq, "roots": roots}).encode()
     text = history.content(seq)
     if format == "html":
         text = rendered(text)
     return seq, text.encode("utf-8", "replace")
 
 
-def _roots(history: History, seq: int, document: str) -> dict[str, Any]:
+def _roots(history: History, document: str, *seqs: int) -> list[dict[str, Any]]:
+    """Every root as JSON, as of each of ``seqs``. The log is read once, and only where there is more than
+    text."""
     found = tree.kinds(history.weave)
-    roots: dict[str, Any] = {
-        root: history.content(seq, root) for root, kind in found.items() if kind == "text"
-    }
+    texts = [root for root, kind in found.items() if kind == "text"]
     others = {root: kind for root, kind in found.items() if kind != "text"}
-    return roots | tree.content(build(past(document, seq)), others) if others else roots
+    updates = past(document, max(seqs)) if others else []
+    return [
+        {root: history.content(seq, root) for root in texts}
+        | (tree.content(build(updates[:seq]), others) if others else {})
+        for seq in seqs
+    ]
 
 
 def rendered(markdown: str) -> str:
