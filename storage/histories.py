@@ -1,22 +1,18 @@
 """What was worked out of logs, one blob a document, so that it need not be again. A cache, no more: every
-blob may be dropped at any time, and a damaged one is passed over."""
+blob may be dropped at any time, and a damaged one is passed over. ``collab.columns`` has compressed them."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import struct
 from typing import Any, NamedTuple
 
-import zstandard
 from sqlalchemy import Connection, delete, insert, select
 
 from collab.log import DocumentGone
 from storage.database import Database
 from storage.documents import head_of
 from storage.models import documents, histories, history_checksum, storable
-
-LEVEL = 3  # of zstd
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +35,6 @@ class Histories:
 
         Raises DocumentGone: deleted or reset meanwhile, or its log ends before ``seq``.
         """
-        packed = await asyncio.to_thread(
-            zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress, data
-        )
 
         def work(connection: Connection) -> None:
             found = _find(connection, document)
@@ -57,8 +50,8 @@ class Histories:
                     epoch=epoch,
                     seq=seq,
                     format=format,
-                    data=packed,
-                    checksum=history_checksum(found.key, epoch, seq, format, packed),
+                    data=data,
+                    checksum=history_checksum(found.key, epoch, seq, format, data),
                 )
             )
 
@@ -79,7 +72,7 @@ class Histories:
         if not _is_sound(row, epoch):
             log.error("the cached history of %r at %s is damaged, passing it over", document, row.seq)
             return None
-        return Cached(row.seq, await asyncio.to_thread(_unpacked, row.data))
+        return Cached(row.seq, row.data)
 
     async def drop(self, document: str | None = None) -> None:
         """Forget what is kept of ``document``, or of all."""
@@ -112,7 +105,3 @@ def _is_sound(row: Any, epoch: int) -> bool:
     except (struct.error, TypeError):  # SQLite lets a column hold anything
         return False
     return whole and row.epoch == epoch
-
-
-def _unpacked(data: bytes) -> bytes:
-    return zstandard.ZstdDecompressor().decompress(data)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FORMAT = 1  # of what History.dump gives; raise it when that changes
+FORMAT = 2  # of what is kept, which History.dump gives; raise it when that changes
 WAITING = 64  # questions that wait, of everybody
 WAITING_OF_ONE = 8  # and of one actor
 SLICE = 0.5  # seconds of reading a log before somebody else's question has its turn
