@@ -8,7 +8,6 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, NamedTuple
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -39,7 +38,7 @@ from storage.models import storable
 from web.accounts import Address
 from web.auth import HistoryReader, Importer
 from web.connections import Live
-from web.documents import MISSING, TITLE_LIMIT, Document, Gate, Rooms, Store, shown
+from web.documents import MISSING, TITLE_LIMIT, Document, Gate, Rooms, Store, path_of, shown
 from web.idempotency import ERRORS as KEY_ERRORS
 from web.idempotency import declared, once
 from web.problem import responses
@@ -191,7 +190,7 @@ async def import_document(
                 live.changed(made)
                 role = Role.OWNER if identity.rights is None else granted(identity.rights, made)
                 body = shown(await documents.get(made), role).model_dump_json().encode()
-                headers = {"Location": f"/api/documents/{quote(made, safe='')}"}
+                headers = {"Location": path_of(made)}
                 return Response(body, 201, headers, media_type="application/json")
 
             return await once(request, identity, taken.digest, finish)

@@ -82,6 +82,14 @@ class Grant:
     until: float | None = None
     history: bool = False  # may read it
 
+    def check_history(self) -> None:
+        """Raises Forbidden."""
+        if not self.history:
+            raise Forbidden(
+                "history shows deleted text, so to read it is a right of its own, which you have not: ask an "
+                "owner to give it to you"
+            )
+
 
 class Sessions(Protocol):
     """Who is signed in with an account."""
@@ -448,11 +456,8 @@ class DocumentRight:
             raise DocumentNotFound(f"there is no document named {name!r}, or it is not shared with you")
         if grant.role < self.least:
             raise Forbidden(f"this needs the role {self.least.label}; you are {grant.role.label}")
-        if self.history and not grant.history:
-            raise Forbidden(
-                "history shows deleted text, so to read it is a right of its own, which you have not: ask an "
-                "owner to give it to you"
-            )
+        if self.history:
+            grant.check_history()
         return grant
 
 

@@ -112,6 +112,11 @@ def shown(document: Stored, role: Role | None, history: bool | None = None) -> D
     return Document.model_validate(document).model_copy(update={"role": label, "history": history})
 
 
+def path_of(name: str) -> str:
+    """Where the API has a document."""
+    return f"/api/documents/{quote(name, safe='')}"
+
+
 @router.get("", responses=responses(InvalidRequest, StorageUnavailable))
 async def list_documents(
     identity: Anyone,
@@ -148,7 +153,7 @@ async def create_document(
     gate.check_may_create(identity, name)
     made = await documents.create(name, new.title, identity.actor.id)
     live.changed(name)  # whoever waits there was let in while it was nobody's
-    response.headers["Location"] = f"/api/documents/{quote(name, safe='')}"
+    response.headers["Location"] = path_of(name)
     return shown(made, Role.OWNER if identity.rights is None else granted(identity.rights, name))
 
 

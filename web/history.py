@@ -11,7 +11,6 @@ import json
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,7 +31,7 @@ from collab.errors import (
 from collab.log import Origin
 from storage.labels import NAME_LIMIT, NOTE_LIMIT, LabelExists, Labels, NoSuchLabel
 from web.auth import Grant, HistoryEditor, HistoryReader, Reader
-from web.documents import Rooms, Store
+from web.documents import Rooms, Store, path_of
 from web.historian import HEAD, Historian, HistoryBusy, Ref
 from web.idempotency import ERRORS, Idempotent
 from web.problem import problem, responses
@@ -413,7 +412,7 @@ async def name_version(
         raise InvalidRequest("nothing has been written by then, so there is nothing to name")
     made = await labels.create(name, seq, new.name, new.note, actor.id)
     body = await historian.ask(actor.id, name, "version", await labels.list(name), Ref(seq))
-    return _json(body, 201, {"Location": f"{_at(name)}/versions/{made.id}"})
+    return _json(body, 201, {"Location": f"{path_of(name)}/versions/{made.id}"})
 
 
 @router.patch("/versions/{version}", responses={**MISSING, **responses(LabelExists)})
@@ -659,8 +658,8 @@ async def read_content(
 ) -> Response:
     """The document as it is, or as it was at any time, which needs the right to read its history."""
     name, earlier = grant.document, at.strip() != "head"
-    if earlier and not grant.history:
-        raise Forbidden("what was is history, and to read that is a right of its own: ask an owner for it")
+    if earlier:
+        grant.check_history()
     await documents.get(name)
     if earlier:
         ref = await ref_of(labels, name, at)
@@ -695,7 +694,3 @@ MEDIA = {
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(body, status, {"Cache-Control": "no-cache", **(headers or {})}, "application/json")
-
-
-def _at(document: str) -> str:
-    return f"/api/documents/{quote(document, safe='')}"
