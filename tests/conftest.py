@@ -1,8 +1,11 @@
-"""What every test may need: an honest way to go without."""
+"""What every test may need: an honest way to go without, and servers in processes of their own."""
 
 import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from serverprocess import Server
 
 
 def require(condition: object, reason: str) -> None:
@@ -23,3 +26,31 @@ def _require():
 def anyio_backend() -> str:
     """Coroutine tests marked ``pytest.mark.anyio`` run on asyncio only."""
     return "asyncio"
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Make servers with other settings than the default; all are killed at the end."""
+    made: list[Server] = []
+
+    def make(**settings: object) -> Server:
+        data = tmp_path / f"server-{len(made)}"
+        data.mkdir()
+        server = Server(data, **settings)
+        made.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in made:
+        if server.process is not None and server.process.poll() is None:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the tests of a module, which leave it running."""
+    server = Server(tmp_path_factory.mktemp("shared"))
+    server.start()
+    yield server
+    server.kill()
