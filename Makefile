@@ -16,7 +16,7 @@ serve: $(VENV)/ready $(PAGE)  ## Serve at http://127.0.0.1:8000 with SQLite in .
 	$(BIN)/collab serve $(SERVE)
 
 test: check browser  ## Everything: style, types and all tests
-	$(BIN)/pytest -n 3 --dist loadfile $(TESTS)
+	$(BIN)/pytest -n 3 --dist worksteal $(TESTS)
 
 check: $(VENV)/ready $(PAGE)
 	$(BIN)/ruff check
@@ -29,10 +29,11 @@ crash: $(VENV)/ready  ## 2,000 rounds of kill -9 on server and writers
 fuzz: $(VENV)/ready  ## Fuzz the gate against pycrdt
 	$(BIN)/python tests/fuzz_update.py --seconds 600
 
-bench: $(VENV)/ready  ## The same work against Collab and Hocuspocus
+bench: $(VENV)/ready $(PAGE)  ## The same work against Collab and Hocuspocus, history, and what a key costs the page
 	cd bench && $(NPM) ci
 	$(BIN)/python bench/run.py $(BENCH)
 	$(BIN)/python bench/history.py
+	$(BIN)/python bench/page.py
 
 page: $(PAGE)
 

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, repeat
+from math import inf
 from pathlib import Path
 from time import monotonic, time
 from typing import cast
@@ -267,9 +268,12 @@ class Tally:
         if self.reached and not self.reached.done():
             self.reached.set_exception(error)
 
-    def latencies(self) -> list[float]:
-        """Seconds from the writer's send to each other client's receipt, for every edit, ascending."""
-        return sorted(now - at for now, sent, a, b in self.receipts for at in islice(sent, a, b))
+    def latencies(self, since: float = 0.0, until: float = inf) -> list[float]:
+        """Seconds from the writer's send to each other client's receipt, for every edit that was sent in
+        that time, ascending."""
+        return sorted(
+            now - at for now, sent, a, b in self.receipts for at in islice(sent, a, b) if since <= at < until
+        )
 
 
 class Room:

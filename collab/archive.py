@@ -3,13 +3,15 @@
     {"collab": "document", "format": 1, "title": ..., "created_at": ..., "head": ...}
     {"label": {"seq": ..., "name": ..., "note": ..., "by": ..., "at": ...}}
     {"actor": {"id": ..., "kind": ..., "name": ...}}
+    {"image": {"by": ..., "at": ..., "data": ...}}
     {"seq": 1, "actor": 0, "client": ..., "received": ..., "origin": "edit", "data": ...}
-    {"end": {"entries": ..., "labels": ..., "sha256": ...}}
+    {"end": {"entries": ..., "labels": ..., "images": ..., "sha256": ...}}
 
-One head; then labels by seq; then the entries, each actor before its first entry, which calls it by its
-number among the actors; then the end, with the SHA-256 of all bytes before that line: a file that was cut off
-is told from a whole one. Times are microseconds since the epoch, data is base64. What is written of a
-document depends on nothing else, so it is the same whenever it is written.
+One head; then labels by seq; then images, of which only an archive of format 2 has some (one without is of
+format 1, which every Collab reads, and its end counts none); then the entries, each actor before its first
+entry, which calls it by its number among the actors; then the end, with the SHA-256 of all bytes before that
+line: a file that was cut off is told from a whole one. Times are microseconds since the epoch, data is
+base64. What is written of a document depends on nothing else, so it is the same whenever it is written.
 
 Whoever wrote the file may have made up what is in it: ``Reader`` lets no update pass that the gate refuses.
 """
@@ -28,6 +30,7 @@ from collab.errors import InvalidRequest, UpdateError
 from collab.log import Actor, Entry, Origin
 
 FORMAT = 1
+WITH_IMAGES = 2
 KINDS = ("guest", "user", "agent", "account")
 BIGGEST = 1 << 53  # of a number in JSON, and of a Yjs client id
 ACTORS_LIMIT = 100_000
@@ -52,20 +55,33 @@ class Named(NamedTuple):
     at: int
 
 
+class Picture(NamedTuple):
+    """An image. ``by`` is an actor's id."""
+
+    by: str
+    at: int
+    data: bytes
+
+
 class Writer:
     """Makes the lines. What it returns is to be written in this order."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._actors: dict[str, int] = {}
-        self._entries = self._labels = 0
+        self._entries = self._labels = self._images = 0
 
-    def head(self, head: Head) -> bytes:
-        return self._line({"collab": "document", "format": FORMAT, **head._asdict()})
+    def head(self, head: Head, *, images: bool = False) -> bytes:
+        format = WITH_IMAGES if images else FORMAT
+        return self._line({"collab": "document", "format": format, **head._asdict()})
 
     def label(self, label: Named) -> bytes:
         self._labels += 1
         return self._line({"label": label._asdict()})
+
+    def image(self, image: Picture) -> bytes:
+        self._images += 1
+        return self._line({"image": {**image._asdict(), "data": base64.b64encode(image.data).decode()}})
 
     def entries(self, entries: Iterable[Entry]) -> bytes:
         lines = []
@@ -88,6 +104,8 @@ class Writer:
 
     def end(self) -> bytes:
         counts = {"entries": self._entries, "labels": self._labels}
+        if self._images:
+            counts["images"] = self._images
         return _json({"end": {**counts, "sha256": self._digest.hexdigest()}})
 
     def _line(self, value: Mapping[str, Any]) -> bytes:
@@ -112,9 +130,11 @@ class Reader:
         self._line = 0
         self._clocks: dict[int, int] = {}
         self._nesting: update.Nesting | None = None
+        self._format = FORMAT
+        self._images = 0
 
-    def feed(self, line: bytes) -> Entry | None:
-        """Take a line with its newline; the entry in it, if it is one's.
+    def feed(self, line: bytes) -> Entry | Picture | None:
+        """Take a line with its newline; the entry or the image in it, if it is one's.
 
         Raises InvalidRequest, UpdateError (the gate refuses an update), both with the number of the line.
         """
@@ -132,7 +152,7 @@ class Reader:
             raise InvalidRequest(f"the archive ends after line {self._line}, without its end; get it again")
         return self.head
 
-    def _take(self, line: bytes) -> Entry | None:
+    def _take(self, line: bytes) -> Entry | Picture | None:
         if self.whole:
             raise ValueError("there is more after the end")
         value = json.loads(line)
@@ -147,25 +167,35 @@ class Reader:
         elif "actor" in value and "seq" not in value:
             self._take_actor(value["actor"])
         else:
-            entry = self._take_entry(value)
+            made = self._take_image(value["image"]) if "image" in value else self._take_entry(value)
             self._digest.update(line)
-            return entry
+            return made
         self._digest.update(line)
         return None
 
     def _take_head(self, value: dict[str, Any]) -> None:
         if value.get("collab") != "document":
             raise ValueError("this is no archive of a document")
-        if value.get("format") != FORMAT:
-            raise ValueError(f"this Collab reads format {FORMAT}, not {value.get('format')!r}; upgrade it")
+        if value.get("format") not in (FORMAT, WITH_IMAGES):
+            known = f"{FORMAT} and {WITH_IMAGES}"
+            raise ValueError(f"this Collab reads formats {known}, not {value.get('format')!r}; upgrade it")
+        self._format = value["format"]
         head = _number(value, "head", 1 << 31)
         self.head = Head(_of(value, "title", str), _number(value, "created_at"), head)
 
     def _take_label(self, value: dict[str, Any]) -> None:
-        if self.updates or self._actors:
-            raise ValueError("labels come before entries")
+        if self.updates or self._actors or self._images:
+            raise ValueError("labels come before images and entries")
         text = {key: _of(value, key, str) for key in ("name", "note", "by")}
         self.labels.append(Named(seq=_number(value, "seq", 1 << 31), at=_number(value, "at"), **text))
+
+    def _take_image(self, value: dict[str, Any]) -> Picture:
+        if self._format != WITH_IMAGES:
+            raise ValueError(f"an archive with images is of format {WITH_IMAGES}")
+        if self.updates or self._actors:
+            raise ValueError("images come before entries")
+        self._images += 1
+        return Picture(_of(value, "by", str), _number(value, "at"), _bytes(value))
 
     def _take_actor(self, value: dict[str, Any]) -> None:
         actor = Actor(**{key: _of(value, key, str) for key in Actor._fields})
@@ -187,10 +217,7 @@ class Reader:
             raise ValueError(f"entry {len(self.updates) + 1} of {self.head.head} was expected, not {seq}")
         if index >= len(self._actors):
             raise ValueError(f"there is no actor {index}")
-        try:
-            data = base64.b64decode(_of(value, "data", str), validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"its data is not base64: {error}") from None
+        data = _bytes(value)
         origin = Origin[_of(value, "origin", str).upper()]
         self._check(data)
         return Entry(
@@ -218,6 +245,8 @@ class Reader:
             raise ValueError(f"{len(self.updates)} entries have come, not {self.head.head}")
         if _number(value, "labels") != len(self.labels):
             raise ValueError(f"{len(self.labels)} labels have come, not {value['labels']}")
+        if (_number(value, "images") if "images" in value else 0) != self._images:
+            raise ValueError(f"{self._images} images have come, not {value.get('images', 0)}")
         if value.get("sha256") != self._digest.hexdigest():
             raise ValueError("what came before is not what was written (SHA-256)")
         self.whole = True
@@ -232,6 +261,13 @@ def _of(value: Mapping[str, Any], key: str, kind: type[T]) -> T:
     if type(found) is not kind:
         raise ValueError(f"its {key} must be {kind.__name__}")
     return found
+
+
+def _bytes(value: Mapping[str, Any]) -> bytes:
+    try:
+        return base64.b64decode(_of(value, "data", str), validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"its data is not base64: {error}") from None
 
 
 def _number(value: Mapping[str, Any], key: str, below: int = BIGGEST) -> int:

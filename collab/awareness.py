@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, NoReturn, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, Protocol, Self, TypeVar
 
 from collab.errors import ProtocolError
 from collab.protocol import read_var_bytes, read_var_uint, var_uint
@@ -19,6 +19,7 @@ from collab.protocol import read_var_bytes, read_var_uint, var_uint
 EXPIRY = 30.0  # seconds without renewal; clients renew every 15
 MEMORY = 60.0  # seconds for which the clock of someone gone is kept, so that echoes raise no ghosts
 STATE_LIMIT = 16 << 10  # bytes of JSON; a cursor, a name and a colour take 300
+DEPTH_LIMIT = 64  # of the JSON; a cursor takes 4
 IDS_PER_SESSION = 16  # a provider announces one; tabs behind a bridge a few
 
 
@@ -140,11 +141,22 @@ class Awareness(Generic[OwnerT]):
 
 
 def _check_state(state: bytes) -> None:
-    """Browsers must be able to parse it: JSON as JSON.parse reads it, not as Python does."""
+    """Everybody must be able to parse it: JSON as JSON.parse reads it, not as Python does, and no deeper
+    than any parser goes."""
     try:
-        json.loads(state, parse_constant=_refuse_constant)
+        parsed = json.loads(state, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"an awareness state is not JSON: {error}") from None
+    level = [parsed]
+    for _ in range(DEPTH_LIMIT):
+        level = [inner for one in level if isinstance(one, dict | list) for inner in _inside(one)]
+        if not level:
+            return
+    raise ProtocolError(f"an awareness state is nested deeper than {DEPTH_LIMIT} levels")
+
+
+def _inside(one: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return one.values() if isinstance(one, dict) else one
 
 
 def _refuse_constant(name: str) -> NoReturn:

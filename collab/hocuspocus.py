@@ -8,12 +8,16 @@ awareness) are y-websocket's, byte for byte; the others are here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from collab.errors import ProtocolError
+from collab.log import Actor
 from collab.protocol import Dialect, read_var_bytes, read_var_uint, var_string, var_uint
 
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS, STATELESS, CLOSE, SYNC_STATUS = 0, 1, 2, 3, 5, 7, 8
+CLIENT = "collab-client"  # what our own client says for a provider's version
+AUTHORS = 64  # ours, and only for ours: who the server knows to write with which client ids
 ROOM_TYPES = frozenset((SYNC, AWARENESS, QUERY_AWARENESS))  # what a room takes as it is
 TOKEN, DENIED, AUTHENTICATED = 0, 1, 2  # kinds of auth message
 PING, PONG = b"\x09", b"\x0a"  # the only frames without a key
@@ -65,11 +69,12 @@ def decode_token(body: bytes) -> str | None:
         raise ProtocolError("the token is not valid UTF-8") from None
 
 
-def tells_version(body: bytes) -> bool:
-    """Whether a well-formed auth message with a token is of a provider from 4 on."""
+def version_of(body: bytes) -> str | None:
+    """What a well-formed auth message with a token says of its sender: providers say it from 4 on. Raises
+    ProtocolError."""
     _, at = read_var_uint(body, 1)
     _, at = read_var_bytes(body, at)
-    return at < len(body)
+    return read_var_bytes(body, at)[0].decode(errors="replace") if at < len(body) else None
 
 
 def encode_token(token: str, version: str) -> bytes:
@@ -85,6 +90,29 @@ def encode_authenticated(writes: bool, epoch: int) -> bytes:
 
 def encode_denied(reason: str) -> bytes:
     return b"\x02\x01" + var_string(reason)
+
+
+def encode_authors(authors: Mapping[int, Actor]) -> bytes:
+    """By client id, who the server authenticated as its writer."""
+    body = b"".join(
+        var_uint(client) + var_string(actor.id) + var_string(actor.kind) + var_string(actor.name)
+        for client, actor in authors.items()
+    )
+    return var_uint(AUTHORS) + var_uint(len(authors)) + body
+
+
+def decode_authors(body: bytes) -> dict[int, Actor]:
+    """Raises ProtocolError."""
+    count, at = read_var_uint(body, 1)
+    authors = {}
+    for _ in range(count):
+        client, at = read_var_uint(body, at)
+        said = []
+        for _ in range(3):
+            raw, at = read_var_bytes(body, at)
+            said.append(raw.decode(errors="replace"))
+        authors[client] = Actor(*said)
+    return authors
 
 
 def encode_close(reason: str) -> bytes:

@@ -11,8 +11,8 @@ import gc
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -45,8 +45,11 @@ RETRY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries of a failing 
 SEAL_EVERY = 1024  # entries of a room after which the log is asked to pack what is cold of it
 WORTH_STORING = 4096  # bytes of tail for which a closing room writes a snapshot first
 
-SMALL = 32 << 10  # bytes that are checked in some 2 ms, and made into a snapshot in 5
+SMALL = 8 << 10  # bytes that are soon checked, or made into a snapshot, on a thread of this process
 PIECE = 4 << 10  # bytes of a large update taken at a time, up to 2 ms of work
+# A commit takes some milliseconds, which whoever comes while it is under way waits for.
+COMMIT_COUNT = 256  # entries after which no other room is taken into it, and
+COMMIT_BYTES = 64 << 10  # bytes
 TURN = 0.001  # seconds of work on rooms before whoever else has something to do gets to it
 
 _log = logging.getLogger(__name__)
@@ -71,6 +74,7 @@ class Hub:
         self, log: Log, limits: Limits | None = None, aside: Callable[..., Awaitable[Any]] = asyncio.to_thread
     ) -> None:
         self.created: Callable[[str], None] = lambda document: None  # told when a first entry is durable
+        self.changed: Callable[[str], None] = lambda document: None  # ... or any, or it was deleted
         self.stats = Stats()
         self.rooms: dict[str, Room] = {}
         self.limits = limits or Limits()
@@ -80,6 +84,7 @@ class Hub:
         self._tasks: asyncio.TaskGroup | None = None
         self._loading: dict[str, asyncio.Task[Room | CollabError]] = {}
         self._stirred: set[Room] = set()
+        self._passed_over: dict[Room, int] = {}  # how often, by commits one after the other
         self._work = asyncio.Event()
         self._in_flight: set[str] = set()  # documents in the commit under way
         self._landed = asyncio.Event()
@@ -126,31 +131,35 @@ class Hub:
         if room.failure is not None:
             self.end(room, room.failure)
 
-    async def receive_large(self, room: Room, session: Session, frame: bytes) -> None:
-        """Give a frame with a large update to its room piece by piece, so that others get their turn.
+    async def receive_large(self, room: Room, session: Session, frame: bytes) -> float:
+        """Give a frame with a large update to its room piece by piece, so that others get their turn; the
+        seconds of a processor that it took, here and away, without those for which it waited.
 
         The update is checked whole, off the event loop; then each piece goes through the same door as a
         keystroke. A piece that comes before what it depends on waits for that, as always.
         """
         self.stats.frames += 1
+        work = _Work()
         try:
             for message in protocol.decode(frame):
                 if session.closed:
-                    return
+                    break
                 if not isinstance(message, protocol.Update | protocol.SyncStep2):
                     room.take(session, message)
                 elif not session.writes:
-                    checked = await self._away(len(frame), update.check, message.update, dict(room.clocks))
+                    clocks = dict(room.clocks)
+                    checked = await work.of(
+                        self.away(len(frame), _worked, update.check, message.update, clocks)
+                    )
                     session.received += 1
                     room.deny(session, checked)
                 else:
                     origin = Origin.EDIT if isinstance(message, protocol.Update) else Origin.OFFLINE
-                    for part in await self._away(len(frame), _checked_parts, message.update):
-                        if session.closed:
-                            return
-                        if not room.receive_update(session, part, origin):
+                    for part in await work.of(self.away(len(frame), _worked, _checked_parts, message.update)):
+                        if session.closed or not room.receive_update(session, part, origin):
                             break  # and it has been told so, once for all
-                        await asyncio.sleep(0)
+                        with work.waiting():
+                            await asyncio.sleep(0)
                     else:
                         room.answer(session)
         except CorruptLog:
@@ -161,8 +170,9 @@ class Hub:
             self._failed(room)
         if room.failure is not None:
             self.end(room, room.failure)
+        return work.seconds
 
-    async def _away(self, size: int, function: Callable[..., T], *arguments: Any) -> T:
+    async def away(self, size: int, function: Callable[..., T], *arguments: Any) -> T:
         """``function(*arguments)``, off the event loop: on a thread when it is over before anybody would
         notice, else where it does not take the interpreter from all others."""
         away = asyncio.to_thread if size <= SMALL else self._aside
@@ -240,6 +250,7 @@ class Hub:
             self.stats.rooms_failed += not isinstance(error, DocumentDeleted)
         room.fail(error)
         self._stirred.discard(room)
+        self._passed_over.pop(room, None)
         self._settle()
 
     def forget(self, name: str) -> None:
@@ -270,15 +281,26 @@ class Hub:
                 finally:
                     self._in_flight = set()
                     self._landed.set()
+            else:
+                await asyncio.sleep(0)  # a room may have looked at much that waited, and have more to look at
 
     async def _take_all(self, rooms: set[Room]) -> list[tuple[Room, Batch]]:
-        """What waits in ``rooms``, the least first: a letter does not wait for a book."""
-        taken = []
+        """What waits in ``rooms``, the least first: a letter does not wait for a book. What is more than one
+        commit's waits for the next, and counts half each time, so that nobody waits for long."""
+        taken, count, size = [], 0, 0
         began = time.perf_counter()
-        for room in sorted(rooms, key=lambda room: room.uncommitted_bytes):
+        passed_over = self._passed_over
+        for room in sorted(rooms, key=lambda room: room.uncommitted_bytes >> passed_over.get(room, 0)):
+            if count >= COMMIT_COUNT or size >= COMMIT_BYTES:
+                self._room_stirred(room)
+                passed_over[room] = passed_over.get(room, 0) + 1
+                continue
+            passed_over.pop(room, None)
             if (batch := self._take(room)) is not None:
                 self._in_flight.add(room.name)
                 taken.append((room, batch))
+                count += len(batch.entries)
+                size += sum(len(entry.data) for entry in batch.entries)
             if time.perf_counter() - began > TURN:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
@@ -348,6 +370,7 @@ class Hub:
         return future
 
     def _tell_of_commit(self, name: str) -> None:
+        self.changed(name)
         if (future := self._next_commits.pop(name, None)) is not None and not future.done():
             future.set_result(None)
 
@@ -379,7 +402,7 @@ class Hub:
         Raises HeadMoved (there is another entry after ``expected_head``; nothing was done), TooLarge (the
         document is full), UpdateError, and what ``join`` raises.
         """
-        parts = await self._away(len(data), _checked_parts, data)
+        parts = await self.away(len(data), _checked_parts, data)
         session = Session(actor, Unheard())
         async with self.join(name, session) as room:
             if expected_head is not None and room.head != expected_head:
@@ -459,7 +482,7 @@ class Hub:
             return
         try:
             snapshot = partial(document.snapshot, verbatim=room.verbatim)
-            data = await self._away(sum(map(len, updates)), snapshot, updates, clocks)
+            data = await self.away(sum(map(len, updates)), snapshot, updates, clocks)
         except Exception:
             _log.exception("%s: no snapshot can be made at %d", room.name, seq)
             self._no_snapshot(room)
@@ -528,11 +551,11 @@ class Hub:
                 session.end(ShuttingDown("the server restarts; reconnect"))
             await asyncio.sleep(min(0.05, deadline / 60))
         await self._commit_pending(until)
-        for room in list(self.rooms.values()):
-            if time.monotonic() > until - deadline / 2:
-                break
-            if room.tail_bytes >= WORTH_STORING and room not in self._compacting:
-                await self._compact(room)
+        with suppress(TimeoutError):  # what has no snapshot is read from its log, a little later
+            async with asyncio.timeout(max(0.0, until - deadline / 2 - time.monotonic())):
+                for room in list(self.rooms.values()):
+                    if room.tail_bytes >= WORTH_STORING and room not in self._compacting:
+                        await self._compact(room)
 
     async def _commit_pending(self, until: float) -> None:
         for room in list(self.rooms.values()):
@@ -544,6 +567,44 @@ class Hub:
                 _log.error("%s: entries up to %d were not durable at the deadline", room.name, seq)
             except CollabError as error:
                 _log.error("%s: entries up to %d were not saved: %s", room.name, seq, error)
+
+
+class _Work:
+    """What something takes of a processor. The time on the wall would be that of everybody else too."""
+
+    def __init__(self) -> None:
+        self._spent, self._began = 0.0, time.thread_time()
+
+    @property
+    def seconds(self) -> float:
+        return self._spent + time.thread_time() - self._began
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        self._spent = self.seconds
+        try:
+            yield
+        finally:
+            self._began = time.thread_time()
+
+    async def of(self, done: Awaitable[tuple[float, T | CollabError]]) -> T:
+        """What ``_worked`` is to answer. Raises what it caught."""
+        with self.waiting():
+            seconds, outcome = await done
+            self._spent += seconds
+        if isinstance(outcome, CollabError):
+            raise outcome
+        return outcome
+
+
+def _worked(function: Callable[..., T], *arguments: Any) -> tuple[float, T | CollabError]:
+    """The seconds of a processor that ``function`` takes, and what it returns or finds wrong."""
+    began = time.thread_time()
+    try:
+        outcome: T | CollabError = function(*arguments)
+    except CollabError as error:
+        outcome = error
+    return time.thread_time() - began, outcome
 
 
 def _checked_parts(data: bytes) -> list[bytes]:

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from pycrdt import Doc
@@ -25,8 +27,16 @@ from pycrdt import Doc
 from collab import document, protocol, update
 from collab.awareness import STATE_LIMIT, Awareness
 from collab.deletions import Deletions
-from collab.errors import ClientIdInUse, CollabError, CorruptLog, Resync, RoomFailed, UpdateError
-from collab.log import Batch, Entry, Loaded, Origin
+from collab.errors import (
+    ClientIdInUse,
+    CollabError,
+    CorruptLog,
+    Overloaded,
+    Resync,
+    RoomFailed,
+    UpdateError,
+)
+from collab.log import Actor, Batch, Entry, Loaded, Origin
 from collab.session import (
     HOLD_BYTES,
     HOLD_COUNT,
@@ -42,7 +52,12 @@ from collab.stats import Stats
 
 CHUNK = 256 << 10  # bytes of state in one message; clients give up on a frame that takes 30 s
 PENDING_HIGH = 1 << 20  # bytes not committed beyond which writers are not read
-BATCH_COUNT = 2000  # entries of one room in one commit
+BATCH_COUNT = 128  # entries of one room in one commit, and
+BATCH_BYTES = 16 << 10  # bytes after which no other is taken into it: up to 2 ms of work for the doc
+RETRY_COUNT = 128  # updates that waited looked at again in one go, or
+RETRY_BYTES = 8 << 10  # bytes of them: up to 4 ms of work
+AUTHORS_COUNT = 1000  # client ids of which is known who wrote with them
+MISSED_BYTES = 16 << 20  # that may be written, and kept for a reader, while it reads a large state
 OWED_SMALL = 1 << 10  # bytes of an acknowledgement for whose commit its asker is still read
 CONTEST_SECONDS = 5.0  # after which the owner of a contested client id has answered its probe, or is gone
 READ_ONLY = "you may read this document, not change it"
@@ -109,9 +124,12 @@ class Room:
             self._watch_surrogates(data)
         self.clocks = self._reached()
         self._owners: dict[int, Session] = {}
+        self._authors: dict[int, Actor] = {}  # who wrote with a client id last; the oldest go first
         self._waiting: deque[Answer] = deque()
         self._holding: set[Session] = set()
-        self._awaited: set[int] = set()  # client ids that what is held waits for, and perhaps more
+        # By client id, what waits for it: until which clock, and the session's birth, number, and itself.
+        self._awaited: dict[int, list[tuple[int, int, int, Session]]] = {}
+        self._ready: deque[tuple[Session, int]] = deque()  # held updates to look at again, by number
         self._wanting: set[Session] = set()
         self._paused: set[Session] = set()
         self._awareness: Awareness[Session] = Awareness(awareness_bytes)
@@ -129,6 +147,8 @@ class Room:
             self._ask(session)
         if here := self._awareness.present():
             session.send(protocol.encode_awareness(self._awareness.encode(here)))
+        if session.tells_authors is not None and self._authors:
+            session.send(session.tells_authors(self._authors))
 
     def leave(self, session: Session) -> None:
         """Forget a session whose connection is gone; what it sent before stays."""
@@ -137,14 +157,16 @@ class Room:
         self.sessions.discard(session)
         session.closed = True
         self.used = self._now()
-        for group in (self._holding, self._wanting, self._paused):
+        self._drop_held(session)
+        for group in (self._wanting, self._paused):
             group.discard(session)
         freed = {client for client, owner in self._owners.items() if owner is session}
         for client in freed:
             del self._owners[client]
+            self._reach(client)
         self._tell_presence(self._awareness.leave(session, self.used))
-        if freed:
-            self._retry_held(freed)
+        if self._ready:
+            self._stirred(self)
 
     def receive(self, session: Session, frame: bytes) -> None:
         """Take one frame of a session. What is wrong with it ends that session only."""
@@ -232,7 +254,7 @@ class Room:
             self._owe(session, session.dialect.denied(session.denied))
             return False
         taken = self._accept(session, data, origin, checked)
-        if self._holding and not self._awaited.isdisjoint(checked.extends):
+        if self._ready:
             self._retry_held()
         return taken
 
@@ -264,10 +286,8 @@ class Room:
         session.writes = False
         session.denied = f"the document is full: it may hold {self.document_bytes} bytes"
         self._stats.limited["document"] += 1
-        lost = [held.number for held in session.held]
-        session.held.clear()
-        session.held_bytes = 0
-        self._holding.discard(session)
+        lost = list(session.held)
+        self._drop_held(session)
         before = 0
         for i, wanted in enumerate(session.wanted):
             if session.dialect.saved is not None:  # one for each update
@@ -299,6 +319,10 @@ class Room:
             return True
         for client in extends:
             self.clocks[client] = checked.clocks[client]
+            if self._awaited:
+                self._reach(client, checked.clocks[client])
+            if self._authors.get(client) != session.actor:
+                self._name_author(client, session.actor)
         if checked.surrogates or self._surrogates is not None:
             self._watch_surrogates(data)
         if origin is Origin.EDIT and len(extends) == 1:
@@ -315,15 +339,17 @@ class Room:
         self._stirred(self)
         return True
 
-    def _apply(self) -> None:
-        """Bring the doc up to what was accepted: in one transaction for all, before anything of it is
-        committed or the doc is read."""
-        if not self._unapplied:
+    def _apply(self, count: int | None = None) -> None:
+        """Bring the doc up to what was accepted, or to the first ``count`` of that: in one transaction for
+        all, before anything of it is committed or the doc is read."""
+        count = len(self._unapplied) if count is None else count
+        if count <= 0:
             return
-        accepted, self._unapplied = self._unapplied, []
+        applied, self._unapplied = self._unapplied[:count], self._unapplied[count:]
         try:
-            document.apply_batch(self._doc, (entry.data for entry, _ in accepted))
+            document.apply_batch(self._doc, (entry.data for entry, _ in applied))
         except UpdateError as error:
+            accepted, self._unapplied = applied + self._unapplied, []
             _log.warning("%s: taking %d updates one by one: %s", self.name, len(accepted), error)
             self._sift(accepted)
 
@@ -376,6 +402,16 @@ class Room:
         if session.client == client and session.writes:
             self._owners[client] = session
 
+    def _name_author(self, client: int, actor: Actor) -> None:
+        """Who writes with ``client``, before anything of it is shown."""
+        self._authors.pop(client, None)
+        self._authors[client] = actor
+        if len(self._authors) > AUTHORS_COUNT:
+            del self._authors[next(iter(self._authors))]
+        for session in self.sessions:
+            if session.tells_authors is not None:
+                session.send(session.tells_authors({client: actor}))
+
     def _contested(self, session: Session, checked: update.Checked) -> dict[int, int] | None:
         """What must be settled before this session may extend a client id that is another's own."""
         missing = {}
@@ -395,71 +431,115 @@ class Room:
     ) -> None:
         if len(session.held) >= HOLD_COUNT or session.held_bytes + len(data) > HOLD_BYTES:
             raise Resync("too many updates wait for others that have not come; reconnect to send them all")
-        session.held.append(Held(session.received, self._now(), data, origin, missing, contested))
+        client, clock = next(iter(missing.items()))
+        held = Held(session.received, self._now(), data, origin, tuple(missing), contested, client, clock)
+        self._await(session, held)
         session.held_bytes += len(data)
         self._holding.add(session)
-        self._awaited.update(missing)
         self._stats.held += 1
         if len(session.held) == 1:
             self._ask(session)
 
-    def _retry_held(self, freed: Set[int] = frozenset()) -> None:
-        """Offer again what waits and can now go, since its clocks are reached or its client ids ``freed``;
-        what it brings may let more go."""
-        progress = True
-        while progress:
-            progress = False
-            for session in tuple(self._holding):
-                try:
-                    progress |= self._retry_session(session, freed)
-                except CollabError as error:
-                    self.refuse(session, error)
-            freed = frozenset()
+    def _await(self, session: Session, held: Held) -> None:
+        session.held[held.number] = held
+        insort(self._awaited.setdefault(held.client, []), (held.clock, session.born, held.number, session))
 
-    def _retry_session(self, session: Session, freed: Set[int]) -> bool:
-        progress = False
-        for held in tuple(session.held):
-            if freed.isdisjoint(held.missing) and any(
-                self.clocks.get(client, 0) < clock for client, clock in held.missing.items()
-            ):
+    def _drop_held(self, session: Session) -> None:
+        for held in session.held.values():
+            waiting = self._awaited.get(held.client, [])
+            key = held.clock, session.born, held.number, session
+            at = bisect_left(waiting, key)
+            if waiting[at : at + 1] == [key]:  # else it is to be looked at again
+                del waiting[at]
+                if not waiting:
+                    del self._awaited[held.client]
+        session.held.clear()
+        session.held_bytes = 0
+        self._holding.discard(session)
+
+    def _reach(self, client: int, clock: int | None = None) -> None:
+        """So much of ``client`` is here, or nobody claims it any more: look again at what waits for that."""
+        waiting = self._awaited.get(client)
+        if waiting is None:
+            return
+        end = len(waiting) if clock is None else bisect_left(waiting, (clock + 1,))
+        self._ready.extend((session, number) for _, _, number, session in waiting[:end])
+        del waiting[:end]
+        if not waiting:
+            del self._awaited[client]
+
+    def _retry_held(self) -> None:
+        """Look again at what waited, which may let more go. Others have their turn too: what is too much
+        for one goes on with the next commit."""
+        count = size = 0
+        while self._ready:
+            if count >= RETRY_COUNT or size >= RETRY_BYTES:
+                self._stirred(self)
+                return
+            session, number = self._ready.popleft()
+            held = session.held.get(number)
+            if held is None or session.closed:
                 continue
-            checked = update.check(held.data, self.clocks)
-            if checked.missing is not None or self._contested(session, checked):
-                continue
-            if checked.deletes and self._of_others(session, held.missing):
-                # Made before somebody here typed what it deletes; an honest client just sends it again.
-                raise Resync("it deletes what its author had not sent yet; reconnect")
-            if not self._fits(held.data, checked):
-                self._fill(session)
-                if session.dialect.saved is None:  # else each update is answered by itself
-                    self._owe(session, session.dialect.denied(session.denied))
-                progress = True
-                break
-            session.held.remove(held)
+            count += 1
+            size += len(held.data)
+            try:
+                self._retry(session, held)
+            except CorruptLog:
+                raise  # as in ``receive``
+            except CollabError as error:
+                self.refuse(session, error)
+
+    def _retry(self, session: Session, held: Held) -> None:
+        checked = update.check(held.data, self.clocks)
+        missing = checked.missing
+        if missing is None and checked.extends:
+            missing = self._contested(session, checked)
+        if missing is not None:
+            client, clock = next(iter(missing.items()))
+            self._await(session, held._replace(client=client, clock=clock))
+            return
+        if checked.deletes and self._of_others(session, held.missing):
+            # Made before somebody here typed what it deletes; an honest client just sends it again.
+            raise Resync("it deletes what its author had not sent yet; reconnect")
+        if self._fits(held.data, checked):
+            del session.held[held.number]
             session.held_bytes -= len(held.data)
+            if not session.held:
+                self._holding.discard(session)
             self._accept(session, held.data, held.origin, checked)
-            progress = True
-        if not session.held:
-            self._holding.discard(session)
-            if not self._holding:
-                self._awaited.clear()
-        if progress and session.wanted:
+        else:
+            self._fill(session)
+            if session.dialect.saved is None:  # else each update is answered by itself
+                self._owe(session, session.dialect.denied(session.denied))
+        if session.wanted:
             self._acknowledge(session)
-        return progress
 
     # --- commits
 
     def take_pending(self) -> Batch | None:
         """The next entries to commit, in order; None when there are none or a commit is under way."""
-        if self.committing or not self.pending or self.failure is not None:
+        if self.committing or self.failure is not None:
             return None
-        self._apply()
+        self._retry_held()
+        if not self.pending:
+            self._release()  # what they waited for may have been refused
+            return None
+        count = self._next_count()
+        self._apply(count - (len(self.pending) - len(self._unapplied)))
         if not self.pending:
             self._release()
             return None
-        count = min(len(self.pending), BATCH_COUNT)
-        self.committing = [self.pending.popleft() for _ in range(count)]
+        self.committing = [self.pending.popleft() for _ in range(min(count, len(self.pending)))]
         return Batch(self.name, self.epoch, self.committing)
+
+    def _next_count(self) -> int:
+        count = size = 0
+        for entry in islice(self.pending, BATCH_COUNT):
+            count += 1
+            size += len(entry.data)
+            if size >= BATCH_BYTES:
+                break
+        return count
 
     def committed(self) -> int:
         """The batch taken last is durable: tell everyone, answer who waits, acknowledge. Returns its
@@ -530,7 +610,7 @@ class Room:
         due, times = b"", 0
         while wanted:
             number, seq, message = wanted[0]
-            if session.held and session.held[0].number <= number:
+            if session.held and next(iter(session.held)) <= number:
                 wanted[0] = Wanted(number, None, message)
                 break
             if seq is None:  # what it waited for has just been taken
@@ -666,11 +746,11 @@ class Room:
         now = self._now()
         self._tell_presence(self._awareness.expire(now))
         for session in tuple(self._holding):
-            for held in session.held[:1]:
-                if held.contested and now - held.since > CONTEST_SECONDS:
-                    self.refuse(session, ClientIdInUse("somebody else writes under this Yjs client id now"))
-                elif now - held.since > HOLD_SECONDS:
-                    self.refuse(session, Resync("an update waited too long for others that it depends on"))
+            held = next(iter(session.held.values()))
+            if held.contested and now - held.since > CONTEST_SECONDS:
+                self.refuse(session, ClientIdInUse("somebody else writes under this Yjs client id now"))
+            elif now - held.since > HOLD_SECONDS:
+                self.refuse(session, Resync("an update waited too long for others that it depends on"))
         for session in self.sessions:
             if session.quiet:
                 session.send(protocol.KEEPALIVE)
@@ -704,10 +784,12 @@ class Room:
 
     def rebase(self, seq: int, base: bytes) -> None:
         """A snapshot as of ``seq`` is stored: keep it in place of the updates it holds."""
-        for session in self.sessions:
+        for session in tuple(self.sessions):
             if session.since is not None and session.since < seq:
                 session.missed += self.tail[session.since - self.base_seq : seq - self.base_seq]
                 session.since = seq
+                if sum(map(len, session.missed)) > MISSED_BYTES:
+                    session.end(Overloaded("more was written than this client reads; reconnect"))
         self.tail = self.tail[seq - self.base_seq :]
         self.tail_bytes = sum(map(len, self.tail))
         self.base, self.base_seq = base, seq

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -83,8 +83,10 @@ class Held(NamedTuple):
     since: float
     data: bytes
     origin: Origin
-    missing: dict[int, int]
+    missing: tuple[int, ...]  # the client ids that it needed more of, or whose claims had to end
     contested: bool  # it waits for a claim, not for clocks
+    client: int  # the one of them that is waited for now, until
+    clock: int  # so much of it is here
 
 
 class Wanted(NamedTuple):
@@ -103,13 +105,14 @@ class Session:
     link: Link
     writes: bool = True  # may change the document; whoever is here may read it and be seen
     dialect: Dialect = Y_WEBSOCKET
+    tells_authors: Callable[[Mapping[int, Actor]], bytes] | None = None  # for who wants to hear of them
     denied: str = ""  # why an update of this session was not taken; from then on none is
     client: int | None = None  # the Yjs client id that is this connection's own
     live: bool = False  # has had its first answer, so it gets what is committed from now on
     closed: bool = False
     quiet: bool = True  # nothing was sent since the last sweep
     received: int = 0  # updates received
-    held: list[Held] = field(default_factory=list)
+    held: dict[int, Held] = field(default_factory=dict)  # by number, the first first
     held_bytes: int = 0
     wanted: deque[Wanted] = field(default_factory=deque)
     wanted_bytes: int = 0

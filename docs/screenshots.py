@@ -158,7 +158,7 @@ def shoot(url: str, out: Path) -> None:
         tomas.get_by_role("button", name="Join").click()
         tomas.get_by_role("heading", name="Documents").wait_for()
         actor = tomas.evaluate("fetch('/api/me').then((answer) => answer.json())")["actor"]
-        for each, role in zip(names, ("owner", "editor", "viewer", "viewer", "editor"), strict=True):
+        for each, role in zip(names, ("owner", "editor", "viewer", "viewer", "owner"), strict=True):
             call(url, "PUT", f"{at(each)}/members/{quote(actor, safe='')}", {"role": role})
         state = tomas.context.storage_state()
         tomas.context.close()
@@ -188,11 +188,13 @@ def doors(camera: Camera, url: str, name: str, email: str) -> None:
     page.goto("about:blank")
     page.goto(invitation(url, "ada@example.org", "Ada"))
     camera.shoot(page, "join")
-    page.goto(call(url, "POST", f"{at(name)}/links", {"password": "open sesame"})["url"])
+    locked = call(url, "POST", f"{at(name)}/links", {"password": "open sesame"})
+    page.goto(locked["url"])
     page.get_by_label("Password").fill("guess")
     page.get_by_role("button", name="Open the document").click()
     page.get_by_role("alert").filter(has_text=".").wait_for()
     camera.shoot(page, "link-password")
+    call(url, "DELETE", f"{at(name)}/links/{locked['id']}")
     page.goto("about:blank")
     page.goto(f"{url}/s#link_revoked")
     page.get_by_role("heading", name="does not open").wait_for()
@@ -227,11 +229,17 @@ def rooms(camera: Camera, url: str, names: list[str], state: Any, ines: Page) ->
         select(ines, "everyone else")
         status(page, "saved")
         page.bring_to_front()
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_timeout(300)
         page.screenshot(path=camera.out / "editor.png", caret="initial")
+        page.set_viewport_size({"width": 1280, "height": 800})
     page.locator(".me").click()
     camera.shoot(page, "person")
     page.keyboard.press("Escape")
+    ways(camera, page)
     past(camera, page)
+    over(camera, url, page, names[-1])
     page.goto(f"{url}/d/{names[2]}")
     status(page, "reading")
     camera.shoot(page, "reading-empty")
@@ -239,6 +247,36 @@ def rooms(camera: Camera, url: str, names: list[str], state: Any, ines: Page) ->
     status(page, "saved")
     camera.shoot(page, "new")
     page.context.close()
+
+
+def ways(camera: Camera, page: Page) -> None:
+    """The document on the page, looked at in other ways, and what helps to write in it."""
+    for view, name in (("Markdown source", "source"), ("Read", "read"), ("Write, with preview", "")):
+        page.get_by_role("button", name=view, exact=True).click()
+        if name:
+            camera.shoot(page, name)
+    page.keyboard.press("Control+f")
+    page.locator(".find input").first.wait_for()
+    page.keyboard.type("card")
+    camera.shoot(page, "find")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Alt+o")
+    page.get_by_role("navigation", name="Outline").wait_for()
+    camera.shoot(page, "outline")
+    page.keyboard.press("Control+Alt+o")
+    page.get_by_role("button", name="Download").click()
+    page.locator("#downloads").wait_for()
+    camera.shoot(page, "downloads")
+    page.keyboard.press("Escape")
+    page.locator(".cm-content").focus()
+    page.keyboard.press("Control+End")
+    page.keyboard.type(" /")
+    page.get_by_role("listbox").wait_for()
+    camera.shoot(page, "slash")
+    page.keyboard.press("Escape")
+    for _ in " /":
+        page.keyboard.press("Backspace")
+    page.evaluate("scrollTo(0, 0)")
 
 
 def past(camera: Camera, page: Page) -> None:
@@ -253,6 +291,45 @@ def past(camera: Camera, page: Page) -> None:
     page.keyboard.press("Escape")
 
 
+def over(camera: Camera, url: str, page: Page, name: str) -> None:
+    """What opens over the document on the page, which is theirs; and the text on paper."""
+    select(page, "41 drawers")
+    page.get_by_role("button", name="Who wrote this?").wait_for()
+    camera.shoot(page, "selection")
+    page.get_by_role("button", name="Who wrote this?").click()
+    page.get_by_role("dialog", name="Who wrote this").get_by_role("listitem").first.wait_for()
+    camera.shoot(page, "who-wrote-this")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+/")
+    page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
+    camera.shoot(page, "shortcuts")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Share", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("What Tomas Lind may do").wait_for()
+    camera.shoot(page, "share")
+    dialog.get_by_role("button", name="New link").click()
+    dialog.get_by_label("For whom").fill("the printers")
+    camera.shoot(page, "share-new-link")
+    dialog.get_by_role("button", name="Make the link").click()
+    dialog.get_by_label("Address of the link").wait_for()
+    camera.shoot(page, "share-link")
+    dialog.get_by_label("E-mail address").fill("nobody@example.org")
+    dialog.get_by_role("button", name="Add").click()
+    dialog.get_by_text("Make a link for them").wait_for()
+    camera.shoot(page, "share-refused")
+    page.keyboard.press("Escape")
+    for link in call(url, "GET", f"{at(name)}/links")["links"]:
+        if link["label"] == "the printers":
+            call(url, "DELETE", f"{at(name)}/links/{link['id']}")
+    page.emulate_media(media="print", color_scheme=camera.scheme)  # type: ignore[arg-type]
+    camera.shoot(page, "print")
+    page.emulate_media(media="screen", color_scheme=camera.scheme)  # type: ignore[arg-type]
+    page.goto(f"{url}/device")
+    page.get_by_role("heading", name="On this device").wait_for()
+    camera.shoot(page, "device")
+
+
 def limits(camera: Camera, url: str, name: str, email: str) -> None:
     """What one may not do, or not any more."""
     page = camera.person("Kestrel", "#8c3f96")
@@ -260,6 +337,9 @@ def limits(camera: Camera, url: str, name: str, email: str) -> None:
     page.goto(given["url"])
     status(page, "reading")
     camera.shoot(page, "reading")
+    page.get_by_role("button", name="Share", exact=True).click()
+    camera.shoot(page, "share-reading")
+    page.keyboard.press("Escape")
     person = page.evaluate("fetch('/api/me').then((answer) => answer.json())")["actor"]
     membership = f"{at(name)}/members/{quote(person, safe='')}"
     call(url, "PUT", membership, {"role": "editor"})
@@ -302,6 +382,7 @@ def select(page: Page, text: str) -> None:
     found = page.get_by_text(text).first
     found.scroll_into_view_if_needed()
     page.locator(".cm-content").focus()
+    page.wait_for_timeout(200)  # the editor puts its own selection back first
     page.evaluate(
         """text => {
           for (const line of document.querySelectorAll('.cm-line')) {

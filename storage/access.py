@@ -13,19 +13,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, literal, or_, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from collab.errors import CollabError, InvalidRequest
 from collab.rights import Role, sees_history
+from storage.accounts import PREFIX as ACCOUNT
 from storage.database import Database
 from storage.documents import add_member, living_key
-from storage.models import actors, documents, links, members, openings, storable
+from storage.models import actors, documents, links, members, openings, storable, users
 
 PERSON_LIMIT = 300  # bytes of an actor's id
 LINKS_LIMIT = 200  # of one document
 MEMBERS_LIMIT = 1000
 PART = 500  # people asked about in one statement
+ARRIVALS_SHOWN = 20  # of one link, the latest
 LINK_PREFIX = "link_"  # of every link's secret, so that one can be told from other tokens
 
 
@@ -60,7 +62,7 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class Member:
     person: str
-    name: str  # as last seen in the log; "" of one who has written nothing
+    name: str  # as last seen in the log, else the account's; "" of a stranger who has written nothing
     role: Role
     added_at: int
     history: bool | None  # collab.rights.sees_history
@@ -78,6 +80,15 @@ class Link:
     created_at: int
     created_by: str
     history: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Somebody who came through a link. ``at`` is microseconds since the epoch."""
+
+    person: str
+    name: str
+    at: int
 
 
 NOBODY = Standing(exists=False, role=None, history=False, until=None)
@@ -206,8 +217,11 @@ class Access:
                 .where(members.c.document == key)
                 .order_by(members.c.role.desc(), members.c.person)
             )
+            found = rows.all()
+            names = _names(connection, {row.person: row.name for row in found})
             return [
-                Member(row.person, row.name or "", Role(row.role), row.added_at, row.history) for row in rows
+                Member(row.person, names[row.person], Role(row.role), row.added_at, row.history)
+                for row in found
             ]
 
         return await self._database.read(work)
@@ -262,6 +276,39 @@ class Access:
                 select(*_LINK).where(links.c.document == key).order_by(links.c.key.desc())
             )
             return [_link(row) for row in rows]
+
+        return await self._database.read(work)
+
+    async def arrivals(self, document: str) -> dict[str, tuple[int, list[Arrival]]]:
+        """By the id of a link, how many came through it, and the latest of them; links that nobody came
+        through are left out."""
+
+        def work(connection: Connection) -> dict[str, tuple[int, list[Arrival]]]:
+            key = living_key(connection, document)
+            latest = (openings.c.opened_at.desc(), openings.c.person)
+            came = (
+                select(
+                    links.c.id,
+                    openings.c.person,
+                    openings.c.opened_at,
+                    actors.c.name,
+                    func.count().over(partition_by=links.c.key).label("total"),
+                    func.row_number().over(partition_by=links.c.key, order_by=latest).label("place"),
+                )
+                .join(openings, openings.c.link == links.c.key)
+                .outerjoin(actors, actors.c.id == openings.c.person)
+                .where(links.c.document == key)
+                .subquery()
+            )
+            rows = connection.execute(
+                select(came).where(came.c.place <= ARRIVALS_SHOWN).order_by(came.c.id, came.c.place)
+            ).all()
+            names = _names(connection, {row.person: row.name for row in rows})
+            found: dict[str, tuple[int, list[Arrival]]] = {}
+            for row in rows:
+                _, shown = found.setdefault(row.id, (row.total, []))
+                shown.append(Arrival(row.person, names[row.person], row.opened_at))
+            return found
 
         return await self._database.read(work)
 
@@ -405,7 +452,19 @@ def _link(row: Any) -> Link:
         row.expires_at,
         row.created_at,
         row.created_by,
+        row.history,
     )
+
+
+def _names(connection: Connection, logged: dict[str, str | None]) -> dict[str, str]:
+    """What people are called: as last seen in the log, else as their account here has it."""
+    nameless = (person for person, name in logged.items() if not name and person.startswith(ACCOUNT))
+    unnamed = [person.removeprefix(ACCOUNT) for person in nameless]
+    known: dict[str, str] = {}
+    for at in range(0, len(unnamed), PART):
+        wanted = select(users.c.id, users.c.name).where(users.c.id.in_(unnamed[at : at + PART]))
+        known.update((ACCOUNT + id, name) for id, name in connection.execute(wanted))
+    return {person: name or known.get(person, "") for person, name in logged.items()}
 
 
 def _now() -> int:

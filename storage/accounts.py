@@ -24,6 +24,7 @@ from storage.models import sessions, storable, users
 SESSION_SECONDS = 30 * 24 * 3600
 SESSIONS_LIMIT = 50  # of one account; a further one ends the oldest
 SWEEP_LIMIT = 100  # expired sessions deleted at each new one; more than come in, so that none pile up
+PREFIX = "account:"  # of the actors that are accounts
 EMAIL_LIMIT = 254  # bytes: the longest that can be written to a mail server (RFC 5321)
 NAME_LIMIT = 100  # characters
 MAX_LIMIT = 1000
@@ -79,7 +80,7 @@ class Account:
 
     @property
     def actor(self) -> Actor:
-        return Actor(f"account:{self.id}", "user", self.name)
+        return Actor(PREFIX + self.id, "user", self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import binascii
-import struct
+import json
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from collab.errors import DocumentDeleted, DocumentExists, DocumentNotFound, InvalidName, InvalidRequest
 from collab.rights import Role
+from storage import search
 from storage.database import Database
 from storage.models import documents, histories, links, members, openings, storable, updates
+from storage.search import Excerpt
 
 MAX_LIMIT = 1000
+EXCERPTS = 100  # of a page: those that anybody looks at
 _KEYS = select(documents.c.key, documents.c.deleted_at)
 _NO_SUCH_NAME = "no document has a name that is not UTF-8, or holds a NUL"
 
@@ -43,10 +59,12 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some documents, and the cursor that continues after them (None at the end)."""
+    """Some documents, and the cursor that continues after them (None at the end). Of those whose text has
+    what was asked for, ``excerpts`` shows where, by name."""
 
     documents: list[Document]
     cursor: str | None
+    excerpts: dict[str, Excerpt] = field(default_factory=dict)
 
 
 class Documents:
@@ -127,49 +145,61 @@ class Documents:
         *,
         person: str | None = None,
         patterns: Collection[str] | None = None,
+        sort: Sort = "changed",
     ) -> Page:
-        """Living documents, newest change first; with ``query`` those whose name or title contains it; with
-        ``person`` those shared with that actor, by membership or an opened link; with ``patterns`` those
-        that one of them matches (``collab.rights.matches``). One that changes between two pages moves to
-        the front and is not shown twice.
+        """Living documents: the latest changed or made first, or by title (by name, where there is none).
+        With ``query`` those whose name or title contains it, then those that have each of its words, or words
+        that begin so, in name, title or text; with ``person`` those shared with that actor, by membership or
+        an opened link; with ``patterns`` those that one of them matches (``collab.rights.matches``). One that
+        changes between two pages moves to the front and is not shown twice.
 
-        Raises InvalidRequest (a cursor that is not ours, a limit outside 1..1000), StorageUnavailable.
+        Raises InvalidRequest (a cursor that is not ours, or of another order; a limit outside 1..1000),
+        StorageUnavailable.
         """
         if not 1 <= limit <= MAX_LIMIT:
             raise InvalidRequest(f"limit must be between 1 and {MAX_LIMIT}")
-        changed = _updated_at().label("changed")
-        found = select(documents.c.key, changed).where(documents.c.deleted_at.is_(None))
-        if query:
-            if not storable(query):
-                raise InvalidRequest("the query must be UTF-8 without NUL")
-            found = found.where(
-                or_(
-                    documents.c.name.icontains(query, autoescape=True),
-                    documents.c.title.icontains(query, autoescape=True),
-                )
-            )
+        if query and not storable(query):
+            raise InvalidRequest("the query must be UTF-8 without NUL")
+        behind = None if cursor is None else _read_cursor(cursor, sort)
+        terms = search.terms_of(query or "")
+        place = _SORTS[sort]().label("place")
+        found = select(documents.c.key, place).where(documents.c.deleted_at.is_(None))
         if person is not None:
             found = found.where(documents.c.key.in_(_shared_with(person)))
         if patterns is not None:
             found = found.where(_matches(patterns))
-        inner = found.subquery()
-        page = select(inner.c.key, inner.c.changed)
-        if cursor is not None:
-            page = page.where(tuple_(inner.c.changed, inner.c.key) < tuple_(*_read_cursor(cursor)))
-        page = page.order_by(inner.c.changed.desc(), inner.c.key.desc()).limit(limit + 1)
 
-        def work(connection: Connection) -> Page:
+        def work(connection: Connection) -> tuple[Page, dict[str, str]]:
+            rank, fits = _fit(connection, query, terms) if query else (literal(0), None)
+            ranked = found.add_columns(rank.label("rank"))
+            inner = (ranked if fits is None else ranked.where(fits)).subquery()
+            best = inner.c.rank, inner.c.place, inner.c.key
+            page = select(*best).limit(limit + 1)
+            if sort == "title":
+                page = page.order_by(inner.c.place, inner.c.key)
+                if behind is not None:
+                    page = page.where(tuple_(*best[1:]) > tuple_(*behind[1:]))
+            else:
+                page = page.order_by(*(column.desc() for column in best))
+                if behind is not None:
+                    page = page.where(tuple_(*best) < tuple_(*behind))
             rows = connection.execute(page).all()
             keys = [row.key for row in rows[:limit]]
             described = {
                 row.key: _document(row)
                 for row in connection.execute(_described().where(documents.c.key.in_(keys)))
             }
-            more = len(rows) > limit
-            end = _write_cursor(rows[limit - 1].changed, rows[limit - 1].key) if more else None
-            return Page([described[key] for key in keys], end)
+            pieces = search.hits(connection, keys[:EXCERPTS], terms) if terms else {}
+            end = _write_cursor(sort, *rows[limit - 1]) if len(rows) > limit else None
+            return (
+                Page([described[key] for key in keys], end),
+                {described[key].name: piece for key, piece in pieces.items()},
+            )
 
-        return await self._database.read(work)
+        shown, pieces = await self._database.read(work)
+        if pieces:
+            shown.excerpts.update(await asyncio.to_thread(_excerpts, pieces, terms))
+        return shown
 
 
 def insert_document(connection: Connection, name: str, title: str, created_at: int, owner: str) -> int:
@@ -236,6 +266,28 @@ def _matches(patterns: Collection[str]) -> Any:
     )
 
 
+def _fit(connection: Connection, query: str, terms: Sequence[search.Term]) -> tuple[Any, Any]:
+    """How well a document fits a query, and the condition that it does at all."""
+    whole = _named(query)
+    if not terms:
+        return literal(1), whole
+    numbered = list(enumerate(terms))
+    in_title = [search.has(connection, term, n, title=True) for n, term in numbered]
+    # What has just been made is not in the index yet.
+    anywhere = [or_(search.has(connection, term, n), _named("".join(term.words))) for n, term in numbered]
+    return case((or_(whole, and_(*in_title)), 1), else_=0), or_(whole, and_(*anywhere))
+
+
+def _named(part: str) -> Any:
+    return or_(
+        documents.c.name.icontains(part, autoescape=True), documents.c.title.icontains(part, autoescape=True)
+    )
+
+
+def _excerpts(pieces: Mapping[str, str], terms: Sequence[search.Term]) -> dict[str, Excerpt]:
+    return {name: search.excerpt(piece, terms) for name, piece in pieces.items()}
+
+
 def _check_title(title: str) -> None:
     if not storable(title):
         raise InvalidRequest("a title must be UTF-8 without NUL")
@@ -292,13 +344,31 @@ def _time(microseconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
 
 
-def _write_cursor(changed: int, key: int) -> str:
-    return base64.urlsafe_b64encode(struct.pack("<qi", changed, key)).decode()
+def _titled() -> Any:
+    return func.lower(func.coalesce(func.nullif(documents.c.title, ""), documents.c.name))
 
 
-def _read_cursor(cursor: str) -> tuple[int, int]:
+Sort = Literal["changed", "created", "title"]
+_SORTS: dict[Sort, Callable[[], Any]] = {
+    "changed": _updated_at,
+    "created": lambda: documents.c.created_at,
+    "title": _titled,
+}
+
+
+def _write_cursor(sort: Sort, rank: int, place: int | str, key: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([sort, rank, place, key]).encode()).decode()
+
+
+def _read_cursor(cursor: str, sort: Sort) -> tuple[int, int | str, int]:
     try:
-        changed, key = struct.unpack("<qi", base64.urlsafe_b64decode(cursor.encode("ascii")))
-    except (binascii.Error, UnicodeEncodeError, struct.error) as error:
+        of, rank, place, key = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidRequest("this cursor was not made by Collab") from error
-    return changed, key
+    numbers = [rank, key] if sort == "title" else [rank, key, place]
+    sound = all(type(number) is int and number >= -(1 << 31) for number in numbers)
+    if of != sort or not sound or key >= 1 << 31 or rank > 1 or max(numbers) >= 1 << 62:
+        raise InvalidRequest("this cursor was not made by Collab, or for another order")
+    if sort == "title" and not (type(place) is str and storable(place)):
+        raise InvalidRequest("this cursor was not made by Collab")
+    return rank, place, key

@@ -20,6 +20,7 @@ from collab.log import Actor, Entry
 from collab.rights import Role
 from storage.database import Database
 from storage.documents import add_member
+from storage.images import Image, drop_images, insert_image
 from storage.labels import ID_PREFIX
 from storage.log import insert_cold, insert_hot
 from storage.models import actors, documents, labels, segments, updates
@@ -71,6 +72,10 @@ class Imports:
             data = await asyncio.to_thread(pack, rows)
             await self._database.write(lambda connection: insert_cold(connection, key, rows, data))
 
+    async def show(self, key: int, image: Image, data: bytes, most: int) -> None:
+        """Store an image of the document; ``most``: bytes that all of them may have. Raises ImagesFull."""
+        await self._database.write(lambda connection: insert_image(connection, key, image, data, most))
+
     async def finish(self, key: int, name: str, head: Head, named: Sequence[Named], by: str) -> None:
         """Show the document as ``name``, marked as imported ``by``, who owns it. Raises DocumentExists."""
         now = time.time_ns() // 1000
@@ -110,6 +115,7 @@ class Imports:
 
 
 def _drop(connection: Connection, key: int) -> None:
+    drop_images(connection, key)
     for table in (updates, segments):
         connection.execute(delete(table).where(table.c.document == key))
     connection.execute(delete(documents).where(documents.c.key == key))

@@ -123,6 +123,37 @@ histories = Table(
     Column("checksum", Integer, nullable=False),
 )
 
+# Up to where the words of a document are in the index, and under which title: a cache. The index itself,
+# ``words``, is of a kind that SQLAlchemy has no word for (storage.search, alembic/versions/0005).
+indexed = Table(
+    "indexed",
+    metadata,
+    Column("document", ForeignKey("documents.key"), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("format", Integer, nullable=False),
+)
+
+# Files by the SHA-256 of what is in them, in hexadecimal, each once however many documents show it.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("document", ForeignKey("documents.key"), primary_key=True),
+    Column("hash", ForeignKey("blobs.hash"), primary_key=True, index=True),
+    Column("added_by", Text, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+)
+
 # Who may do what, apart from what a token says. A person is the id of an actor: it need not have written
 # anything, and may have no account here.
 members = Table(

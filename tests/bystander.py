@@ -59,8 +59,7 @@ class Bystander:
         return f"beside it {self.saved} saves, the slowest {self.slowest:.2f} s"
 
     def check(self) -> None:
-        assert self.server.process is not None
-        assert self.server.process.poll() is None, self.server.log.read_text()[-2000:]
+        assert self.server.alive, self.server.log.read_text()[-2000:]
         assert self.server.pid == self.pid
 
 

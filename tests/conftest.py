@@ -5,7 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from serverprocess import Server
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
+from serverprocess import PATIENCE, Server
+
+# Five seconds would measure the machine. What httpx lets one set is one call's or one client's; there are a
+# hundred of them.
+for phase in ("connect", "read", "write", "pool"):
+    setattr(DEFAULT_TIMEOUT_CONFIG, phase, PATIENCE)
 
 
 def require(condition: object, reason: str) -> None:
@@ -43,7 +49,7 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
     yield make
     for server in made:
-        if server.process is not None and server.process.poll() is None:
+        if server.alive:
             server.kill()
 
 

@@ -1,6 +1,6 @@
 """Kill -9 of the server and of its writers at random moments: what was acknowledged is there, once.
 
-    python tests/crash.py --rounds 2000 [--seed N] [--database-url postgresql:///an_empty_database]
+    python tests/crash.py --rounds 2000 [--edits N] [--seed N] [--database-url postgresql:///an_empty_database]
 
 Each round starts the server on what the last crash left, lets 20 writers insert and delete unique tokens
 in five documents, and kills both sides at a random moment; sometimes the server alone first, so that the
@@ -32,12 +32,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from pycrdt import Text
-from serverprocess import free_port
+from serverprocess import PATIENCE, reserve_port
 from websockets.exceptions import WebSocketException
 from yclient import Client
 
 import collab.hub
 import storage.log
+import web.server  # noqa: F401  here, since a command imports what it needs only when it runs
 from collab import document, protocol
 from storage.database import Database
 from storage.log import UpdateLog
@@ -149,7 +150,8 @@ class Crash:
         self.seed = seed
         self.directory = directory
         self.database_url = database_url
-        self.port = free_port()
+        self._reserved = reserve_port()
+        self.port: int = self._reserved.getsockname()[1]
         self.log = directory / "crash.log"
         self.notes = os.open(directory / "notes", os.O_RDWR | os.O_APPEND | os.O_CREAT)
         self.read = 0  # bytes of notes
@@ -236,16 +238,17 @@ class Crash:
                 time.sleep(0.005)
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as answer:
             text: str = answer.read().decode()
             return text
 
     # --- rounds
 
-    def run(self, rounds: int, progress: int = 0) -> None:
-        """Crash so often. Raises Loss."""
+    def run(self, rounds: int, edits: int = 0, progress: int = 0) -> None:
+        """Crash so often, and until so many edits were acknowledged. Raises Loss."""
         started = time.monotonic()
-        for self.round in range(1, rounds + 1):
+        while self.round < rounds or self.acknowledged < edits:
+            self.round += 1
             if self.round % ROUNDS_PER_ERA == 1:
                 self.era += 1
                 for known in (self.inserted, self.deleting, self.deleted, self.texts):
@@ -367,6 +370,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=2000, help="how many crashes")
+    parser.add_argument("--edits", type=int, default=0, help="go on until so many were acknowledged")
     parser.add_argument("--seed", type=int, help="of the random moments and edits; printed when not given")
     parser.add_argument("--database-url", default="", help="an empty database for this run; default SQLite")
     options = parser.parse_args()
@@ -379,7 +383,7 @@ def main() -> int:
     started = time.monotonic()
     lost = ""
     try:
-        crash.run(options.rounds, progress=100)
+        crash.run(options.rounds, options.edits, progress=100)
     except Loss as loss:
         lost = str(loss)
         print(f"round {crash.round}, seed {seed}: {lost}\nkept in {directory}")

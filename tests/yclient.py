@@ -9,6 +9,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from pycrdt import Doc, Text
+from serverprocess import PATIENCE
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -103,7 +104,7 @@ class Client:
 
         await self.send(protocol.encode_update(self.edit(change)))
 
-    async def saved(self, timeout: float = 20) -> None:
+    async def saved(self, timeout: float = PATIENCE) -> None:
         """Return once everything sent so far is durable on the server."""
         asked = await self.ask()
         await self.until(lambda: self.acknowledged >= asked, timeout)
@@ -115,7 +116,7 @@ class Client:
         await self.send(protocol.encode_sync_status(str(asked).encode()))
         return asked
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 20) -> None:
+    async def until(self, condition: Callable[[], bool], timeout: float = PATIENCE) -> None:
         """Wait until ``condition``, looked at after every frame."""
         async with asyncio.timeout(timeout):
             while not condition():
@@ -124,7 +125,7 @@ class Client:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def ended(self, timeout: float = 20) -> tuple[int, str]:
+    async def ended(self, timeout: float = PATIENCE) -> tuple[int, str]:
         """Wait for the server to close; returns code and reason."""
         async with asyncio.timeout(timeout):
             while self.closed is None:
@@ -140,7 +141,7 @@ async def client(
     """A connected client that has had its first answer."""
     made = await Client(url, document, doc).open(**options)
     try:
-        await asyncio.wait_for(made.synced.wait(), 20)
+        await asyncio.wait_for(made.synced.wait(), PATIENCE)
         yield made
     finally:
         await made.close()

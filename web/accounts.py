@@ -22,6 +22,7 @@ from storage.accounts import (
     EMAIL_LIMIT,
     MAX_LIMIT,
     NAME_LIMIT,
+    PREFIX,
     Account,
     AccountDisabled,
     AccountExists,
@@ -46,7 +47,6 @@ def no_store(response: Response) -> None:
 router = APIRouter(prefix="/api", tags=["accounts"], dependencies=[Depends(no_store)])
 
 OIDC = "/auth/oidc"  # the routes of web.oidc, which need not be installed
-PREFIX = "account:"  # of the actors that are accounts
 PASSWORD = f"At least {SHORTEST} characters, at most {LONGEST} bytes of UTF-8; any characters."
 SLOW = (InvalidRequest, RateLimited, Overloaded, Forbidden, NotAuthenticated, StorageUnavailable)
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collab.hub import Hub, Limits
@@ -18,15 +18,20 @@ from storage.answers import Answers
 from storage.database import Database
 from storage.documents import Documents
 from storage.histories import Histories
+from storage.images import Images
 from storage.imports import Imports
 from storage.labels import Labels
 from storage.log import UpdateLog
 from storage.migrations import migrate
+from storage.search import Search
 from web import (
     accounts,
     archive,
+    copies,
     documents,
+    export,
     history,
+    images,
     metrics,
     page,
     problem,
@@ -36,8 +41,10 @@ from web import (
 )
 from web.auth import Authenticator
 from web.connections import Connections
+from web.export import Exporter
 from web.headers import Guarded
 from web.historian import Historian
+from web.indexer import Indexer
 from web.passwords import Passwords
 from web.settings import Settings, secret_of
 from web.signin import SignIn
@@ -53,17 +60,29 @@ class Collab:
     """
 
     def __init__(
-        self, hub: Hub, authenticator: Authenticator, connections: Connections, http: ASGIApp
+        self,
+        hub: Hub,
+        authenticator: Authenticator,
+        connections: Connections,
+        documents: Documents,
+        http: ASGIApp,
+        public_url: str,
     ) -> None:
         self.hub = hub
+        self._https = public_url.startswith("https:")  # by a proxy, whether or not it says so
         self._authenticator = authenticator
         self._connections = connections
+        self._documents = documents
         self._http = http
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["path"] = scope["raw_path"].decode("ascii", "replace")
+        if self._https:
+            scope["scheme"] = "wss" if scope["type"] == "websocket" else "https"
         if scope["type"] == "websocket":
-            await websocket.connect(self.hub, self._authenticator, self._connections, scope, receive, send)
+            await websocket.connect(
+                self.hub, self._authenticator, self._connections, self._documents, scope, receive, send
+            )
         else:
             await self._http(scope, receive, send)
 
@@ -78,6 +97,8 @@ def create_http(
     connections: Connections,
     sign_in: SignIn,
     historian: Historian,
+    indexer: Indexer,
+    exporter: Exporter,
 ) -> FastAPI:
     """The documents API, the page, and what operators ask."""
     app = FastAPI(
@@ -94,8 +115,12 @@ def create_http(
     app.state.answers = Answers(database)
     app.state.labels = Labels(database)
     app.state.historian = historian
+    app.state.indexer = indexer
+    app.state.exporter = exporter
     app.state.imports = Imports(database)
     app.state.importing = asyncio.Lock()
+    app.state.images = Images(database)
+    app.state.uploads = images.uploads(hub.stats.limited)
     app.state.settings = settings
     app.state.access = access
     app.state.authenticator = authenticator
@@ -103,11 +128,16 @@ def create_http(
     app.state.sign_in = sign_in
     app.state.registry = metrics.registry(hub)
     problem.install(app)
-    app.add_middleware(GZipMiddleware, minimum_size=1024)
+    # What is compressed already would only take time.
+    packed = (*DEFAULT_EXCLUDED_CONTENT_TYPES, *(export.MEDIA[kind] for kind in ("zip", "docx", "pdf")))
+    app.add_middleware(GZipMiddleware, minimum_size=1024, exclude_content_types=packed)
     app.include_router(documents.router)
+    app.include_router(copies.router)
     app.include_router(history.router)
     app.include_router(updates.router)
     app.include_router(archive.router)
+    app.include_router(images.router)
+    app.include_router(export.router)
     app.include_router(sharing.router)
     app.include_router(accounts.router)
     if settings.oidc_issuer:
@@ -141,6 +171,8 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
         log = UpdateLog(database)
         hub, access = Hub(log, limits, workshop.run), Access(database)
         historian = Historian(settings.url, Histories(database), settings.history_bytes, hub.stats.limited)
+        indexer, exporter = Indexer(log, Search(database)), Exporter(hub.stats.limited)
+        hub.changed = indexer.stir
         secret, accounts_store = secret_of(settings), Accounts(database)
         authenticator = Authenticator(settings, secret, access, accounts_store)
         connections = Connections(authenticator, hub, settings)
@@ -154,7 +186,17 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             connections.dismiss,
         )
         http = create_http(
-            settings, hub, log, database, access, authenticator, connections, sign_in, historian
+            settings,
+            hub,
+            log,
+            database,
+            access,
+            authenticator,
+            connections,
+            sign_in,
+            historian,
+            indexer,
+            exporter,
         )
         async with asyncio.TaskGroup() as tasks:
             ready = asyncio.Event()
@@ -162,12 +204,17 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
                 tasks.create_task(hub.run(ready)),
                 tasks.create_task(connections.run()),
                 tasks.create_task(historian.run()),
+                tasks.create_task(indexer.run()),
             ]
             await ready.wait()
-            yield Collab(hub, authenticator, connections, Guarded(http))
+            yield Collab(
+                hub, authenticator, connections, Documents(database), Guarded(http), settings.public_url
+            )
             for task in work:
                 task.cancel()
         historian.close()
+        indexer.close()
+        exporter.close()
     finally:
         workshop.close()
         await database.close()

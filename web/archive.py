@@ -31,6 +31,7 @@ from collab.log import Entry
 from collab.rights import Role, granted
 from storage.access import check_person
 from storage.documents import Documents
+from storage.images import Image, Images, digest
 from storage.imports import Imports
 from storage.labels import LABELS_LIMIT, Labels, check_name, check_note
 from storage.log import SEGMENT, SEGMENT_BYTES, UpdateLog
@@ -38,9 +39,10 @@ from storage.models import storable
 from web.accounts import Address
 from web.auth import HistoryReader, Importer
 from web.connections import Live
-from web.documents import MISSING, TITLE_LIMIT, Document, Gate, Rooms, Store, path_of, shown
+from web.documents import MISSING, TITLE_LIMIT, Document, Gate, Index, Rooms, Store, path_of, shown
 from web.idempotency import ERRORS as KEY_ERRORS
 from web.idempotency import declared, once
+from web.images import UnsupportedImage, images_of, type_of
 from web.problem import responses
 from web.settings import Settings
 from web.updates import EPOCH, MICROSECOND, PAGE_BYTES, Right, Stream, TheLog
@@ -67,8 +69,8 @@ def imports_of(request: Request) -> Imports:
     response_class=Response,
     responses={
         200: {
-            "description": "The document with its title, its named versions and its whole log, as JSON "
-            "lines; the last line says that all has come.",
+            "description": "The document with its title, its named versions, its images and its whole log, "
+            "as JSON lines; the last line says that all has come.",
             "content": {MEDIA_TYPE: {}},
         },
         **MISSING,
@@ -81,14 +83,15 @@ async def export_document(
     address: Address,
     documents: Store,
     labels: Annotated[Labels, Depends(labels_of)],
+    images: Annotated[Images, Depends(images_of)],
     log: TheLog,
     live: Live,
 ) -> Response:
     """All that there is of a document but who it is shared with; `POST /api/import` makes it anew."""
     name = grant.document
-    head, named = await contents(documents, labels, name)
+    whole = await contents(documents, labels, images, name)
     # What goes wrong on the way cuts the connection, and the archive lacks its end.
-    pieces = lines(log, name, head, named, Right(request, live, grant).check)
+    pieces = lines(log, images, name, whole, Right(request, live, grant).check)
     answer = Stream(pieces, live.stream(grant.identity.actor.id, address), MEDIA_TYPE)
     answer.headers["Content-Disposition"] = f'attachment; filename="{file_name(name)}"'
     return answer
@@ -99,9 +102,15 @@ def file_name(document: str) -> str:
     return f"{_UNSAFE.sub('-', document).strip('-.') or 'document'}.collab.jsonl"
 
 
-async def contents(
-    documents: Documents, labels: Labels, name: str
-) -> tuple[archive.Head, list[archive.Named]]:
+class Contents(NamedTuple):
+    """What an archive begins with, and what images it has."""
+
+    head: archive.Head
+    labels: list[archive.Named]
+    images: list[Image]
+
+
+async def contents(documents: Documents, labels: Labels, images: Images, name: str) -> Contents:
     """What an archive of the document as it is now begins with. Raises DocumentNotFound, DocumentDeleted."""
     found = await documents.get(name)
     named = [
@@ -109,19 +118,24 @@ async def contents(
         for label in await labels.list(name)
         if label.seq <= found.head
     ]
-    return archive.Head(found.title, (found.created_at - EPOCH) // MICROSECOND, found.head), named
+    head = archive.Head(found.title, (found.created_at - EPOCH) // MICROSECOND, found.head)
+    return Contents(head, named, await images.list(name))
 
 
 async def lines(
     log: UpdateLog,
+    images: Images,
     name: str,
-    head: archive.Head,
-    named: Sequence[archive.Named],
+    whole: Contents,
     check: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[bytes]:
     """The archive, a page of it at a time; before each page ``check`` may raise."""
-    writer = archive.Writer()
-    yield writer.head(head) + b"".join(map(writer.label, named))
+    writer, head = archive.Writer(), whole.head
+    yield writer.head(head, images=bool(whole.images)) + b"".join(map(writer.label, whole.labels))
+    for image in whole.images:
+        if check is not None:
+            await check()
+        yield writer.image(archive.Picture(image.added_by, image.added_at, await images.read(image.hash)))
     after = 0
     while after < head.head:
         if check is not None:
@@ -163,6 +177,7 @@ async def import_document(
     documents: Store,
     imports: Annotated[Imports, Depends(imports_of)],
     hub: Rooms,
+    index: Index,
     live: Live,
     name: Annotated[
         str | None, Query(alias="document", description="What to call it; by default it gets a name.")
@@ -188,6 +203,7 @@ async def import_document(
                 if (room := hub.rooms.get(made)) is not None:
                     hub.end(room, RoomFailed("this document has come out of an archive; reconnect"))
                 live.changed(made)
+                index.stir(made)
                 role = Role.OWNER if identity.rights is None else granted(identity.rights, made)
                 body = shown(await documents.get(made), role).model_dump_json().encode()
                 headers = {"Location": path_of(made)}
@@ -213,7 +229,8 @@ async def take(pieces: AsyncIterator[bytes], imports: Imports, key: int, setting
     StorageUnavailable.
     """
     reader = archive.Reader(settings.document_bytes)
-    line_bytes = 2 * settings.message_bytes
+    line_bytes = 2 * max(settings.message_bytes, settings.image_bytes)
+    shown: set[str] = set()
     digest, rest = hashlib.sha256(), bytearray()
     entries: list[Entry] = []
     size = 0
@@ -229,6 +246,12 @@ async def take(pieces: AsyncIterator[bytes], imports: Imports, key: int, setting
         for line in whole:
             entry = reader.feed(line)
             if entry is None:
+                continue
+            if isinstance(entry, archive.Picture):
+                image = _image(entry, settings)
+                if image.hash not in shown:
+                    await imports.show(key, image, entry.data, settings.document_image_bytes)
+                    shown.add(image.hash)
                 continue
             if len(entries) >= SEGMENT or size >= SEGMENT_BYTES:
                 await imports.add(key, entries, last=False)
@@ -246,6 +269,18 @@ async def take(pieces: AsyncIterator[bytes], imports: Imports, key: int, setting
     except CorruptLog as error:
         raise UpdateError(f"the updates of the archive do not make a document: {error}") from None
     return Taken(head, reader.labels, digest.digest())
+
+
+def _image(picture: archive.Picture, settings: Settings) -> Image:
+    """Raises InvalidRequest."""
+    if len(picture.data) > settings.image_bytes:
+        raise InvalidRequest(f"an image in the archive is larger than {settings.image_bytes} bytes")
+    check_person(picture.by)
+    try:
+        type = type_of(picture.data)
+    except UnsupportedImage as error:
+        raise InvalidRequest(f"an image in the archive is none: {error}") from None
+    return Image(digest(picture.data), type, len(picture.data), picture.by, picture.at)
 
 
 def _check(head: archive.Head, labels: Sequence[archive.Named]) -> None:

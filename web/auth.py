@@ -25,6 +25,7 @@ import jwt
 from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.types import Scope
 
 from collab.document import parse_name
 from collab.errors import (
@@ -44,6 +45,7 @@ from web.settings import Settings
 GUEST_COOKIE = "collab_guest"
 COOKIE_SECONDS = 400 * 24 * 3600  # the longest that browsers keep
 SUBPROTOCOL = "bearer."  # and a token: browsers can give a WebSocket no header
+LOOKED_AT = {b"authorization", b"cookie", b"host", b"origin", b"sec-fetch-mode", b"sec-fetch-site"}
 TOKEN_BYTES = 16 << 10
 LEEWAY = 5  # seconds that clocks may differ
 FOREVER = 250_000_000_000  # seconds since the epoch, in the year 9892: a later end of a token is no other
@@ -201,7 +203,7 @@ class Authenticator:
                 max_age=COOKIE_SECONDS,
                 httponly=True,
                 samesite="lax",
-                secure=self.is_https(connection),
+                secure=session.is_secure(connection),
             )
         return f"guest:{id}"
 
@@ -224,10 +226,6 @@ class Authenticator:
         )
 
     # --- from where
-
-    def is_https(self, connection: HTTPConnection) -> bool:
-        """Whether browsers reach us by HTTPS, be it a proxy's."""
-        return self._settings.public_url.startswith("https:") or connection.scope["scheme"] == "https"
 
     def is_ours(self, connection: HTTPConnection) -> bool:
         """Whether this is no browser, or a page of our own sent it."""
@@ -307,8 +305,12 @@ class Authenticator:
                 raise Forbidden(f"your token gives you no right to make {document!r}")
             raise NotAuthenticated("to make documents, sign in or bring a token")
 
+    def everybodys(self, signed_in: bool) -> Role | None:
+        """What everybody, or everybody who has signed in, may do with every document."""
+        return self._users_role if signed_in else self._guests_role
+
     def _anybodys(self, identity: Identity) -> Role | None:
-        return self._users_role if identity.signed_in else self._guests_role
+        return self.everybodys(identity.signed_in)
 
     def sees_all(self, identity: Identity) -> bool:
         return identity.rights is None and self._anybodys(identity) is not None
@@ -322,6 +324,12 @@ def _passer_by(link: str | None = None) -> Identity:
 def derived_key(secret: str, purpose: str) -> bytes:
     """A key of its own for each purpose, so that what is signed for one is worth nothing for another."""
     return hmac.digest(secret.encode(), b"collab:" + purpose.encode(), hashlib.sha256)
+
+
+def credentials(scope: Scope) -> Scope:
+    """What ``identify`` looks at in an upgrade, for a socket that asks it again later: the rest is large."""
+    kept = {key: value for key, value in scope.items() if key not in ("extensions", "state")}
+    return {**kept, "headers": [(name, value) for name, value in scope["headers"] if name in LOOKED_AT]}
 
 
 def token_of(connection: HTTPConnection) -> str | None:

@@ -27,6 +27,7 @@ from web.terminal import BOLD, CROSSED_OUT, CYAN, DIM, GREEN, RED, UNDERLINED, Y
 
 if TYPE_CHECKING:
     from web.datadir import DataDirectory
+    from web.press import Format
     from web.remote import Remote
 
 PAGE = 100  # versions asked for at a time
@@ -53,6 +54,7 @@ class Source(Protocol):
     def activity(self, bucket: str) -> bytes: ...
     def restore(self, ref: str, expected_head: int | None) -> bytes: ...
     def export(self) -> Iterator[bytes]: ...
+    def download(self, at: str, format: Format) -> bytes: ...
     def close(self) -> None: ...
 
 
@@ -99,6 +101,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     export = _add(commands, "export", _export, "All that there is of a document as one file.")
     export.add_argument("-o", "--output", metavar="FILE", help="Where to; default standard output.")
+    export.add_argument(
+        "--format",
+        choices=("archive", "markdown", "zip", "html", "docx", "pdf"),
+        default="archive",
+        help="For other programs: the text with its images (zip: Markdown and images). Default archive: all "
+        "that there is, for `collab import`.",
+    )
+    export.add_argument("--at", metavar="REF", help="As it was; not of an archive, which has all of it.")
 
     take = commands.add_parser(
         "import",
@@ -622,17 +632,26 @@ def _agreed(question: str) -> bool:
 def _export(parsed: argparse.Namespace, terminal: Terminal) -> None:
     place = _place(parsed)
     _refs(parsed, place, 0, 0)
+    whole = parsed.format == "archive"
+    if whole and parsed.at is not None:
+        parsed.parser.error("an archive has all versions; --at is for another --format")
+
+    def pieces(source: Source) -> Iterator[bytes]:
+        return (
+            _whole(source.export()) if whole else iter([source.download(parsed.at or "head", parsed.format)])
+        )
+
     if parsed.output in (None, "-"):
-        if terminal.is_one:
-            parsed.parser.error("an archive is nothing for a terminal: give -o FILE, or a pipe")
+        if terminal.is_one and parsed.format not in ("markdown", "html"):
+            parsed.parser.error("this is nothing for a terminal: give -o FILE, or a pipe")
         with _opened(parsed, place) as source:
-            terminal.write(_whole(source.export()))
+            terminal.write(pieces(source))
         return
     output = Path(parsed.output)
     draft = output.with_name(f".{output.name}.part")
     try:
         with _opened(parsed, place) as source, draft.open("wb") as out:
-            for piece in _whole(source.export()):
+            for piece in pieces(source):
                 out.write(piece)
             out.flush()
             os.fsync(out.fileno())

@@ -219,6 +219,8 @@ class Connections:
                 connection.session.end(RightsChanged(f"you are now {new.role.label} here; reconnect"))
             else:
                 connection.grant = new
+                if not new.history:
+                    connection.session.tells_authors = None
                 self._schedule(connection)
 
     def _end(self, connections: Iterable[Connection], error: CollabError) -> None:

@@ -21,13 +21,16 @@ from collab.rights import Role
 from storage.access import check_person
 from storage.database import Database
 from storage.documents import Documents
+from storage.images import Images
 from storage.imports import Imports
 from storage.labels import Labels
 from storage.log import UpdateLog
 from storage.migrations import check, migrate
-from web import archive, historian, history
+from web import archive, historian, history, press
 from web.documents import shown
+from web.export import pictures_of
 from web.historian import Ref
+from web.press import Format
 from web.settings import Settings
 
 T = TypeVar("T")
@@ -61,6 +64,7 @@ class DataDirectory:
         self._documents = Documents(self._database)
         self._labels = Labels(self._database)
         self._log = UpdateLog(self._database)
+        self._images = Images(self._database)
 
     def close(self) -> None:
         historian.end()
@@ -108,10 +112,18 @@ class DataDirectory:
         return history.restored(change, first - 1, self._ask("version", labels, Ref(last)))
 
     def export(self) -> Iterator[bytes]:
-        head, named = self._run(archive.contents(self._documents, self._labels, self.document))
-        pieces = archive.lines(self._log, self.document, head, named)
+        whole = self._run(archive.contents(self._documents, self._labels, self._images, self.document))
+        pieces = archive.lines(self._log, self._images, self.document, whole)
         while (piece := self._run(anext(pieces, None))) is not None:
             yield piece
+
+    def download(self, at: str, format: Format) -> bytes:
+        """Raises NotInstalled, ExportFailed, TooLarge too."""
+        text = self.content(at, "markdown").decode()
+        title = self._run(self._documents.get(self.document)).title
+        shown = press.hashes(text) if format != "markdown" else []
+        pictures = self._run(pictures_of(self._images, self.document, shown))
+        return press.made(format, title, text, pictures)
 
     def take(self, pieces: Iterable[bytes], owner: str | None) -> bytes:
         """Make a document of an archive; what the API says of it. Raises DocumentExists, UpdateError too."""

@@ -16,11 +16,12 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from collab.errors import CollabError, CorruptLog, Overloaded, RateLimited
+from collab.errors import CollabError, CorruptLog, Overloaded
 from collab.log import DocumentGone
 from storage.database import Database
 from storage.histories import Histories
 from storage.log import UpdateLog
+from web.turns import Places
 from web.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ WAITING_OF_ONE = 8  # and of one actor
 SLICE = 0.5  # seconds of reading a log before somebody else's question has its turn
 PAGE = 1000  # entries read at a time
 PATIENCE = 60.0  # seconds for an answer: the log of a million entries takes about ten to read at first
-STUCK = 30.0  # seconds that one turn may last; then the process is ended, and begun anew
+STUCK = 60.0  # seconds that one turn may take; then the process is ended, and begun anew
 WORTH_KEEPING = 2000  # entries since what is kept, from which it is kept anew, or
 WORTH_SHARE = 0.1  # this share of them
 
@@ -63,8 +64,15 @@ class Historian:
     def __init__(self, url: str, histories: Histories, memory_bytes: int, limited: Counter[str]) -> None:
         self._workshop = Workshop(begin, url, memory_bytes)
         self._histories = histories
-        self._limited = limited
-        self._asking: Counter[str] = Counter()
+        self._places = Places(
+            limited,
+            "history",
+            WAITING,
+            WAITING_OF_ONE,
+            of_one=f"{WAITING_OF_ONE} questions of yours on histories wait; ask again",
+            of_all="too many ask for histories at once; ask again in a moment",
+            full=HistoryBusy,
+        )
         self._due: dict[str, None] = {}
         self._work = asyncio.Event()
 
@@ -75,19 +83,8 @@ class Historian:
         Raises HistoryBusy, RateLimited, DocumentDeleted, CorruptLog, StorageUnavailable and what the
         question raises.
         """
-        if self._asking[by] >= WAITING_OF_ONE:
-            self._limited["history"] += 1
-            raise RateLimited(f"{WAITING_OF_ONE} questions of yours on histories wait; ask again")
-        if self._asking.total() >= WAITING:
-            self._limited["history"] += 1
-            raise HistoryBusy("too many ask for histories at once; ask again in a moment")
-        self._asking[by] += 1
-        try:
+        with self._places.one(by):
             return await self._answer(document, question, arguments)
-        finally:
-            self._asking[by] -= 1
-            if not self._asking[by]:
-                del self._asking[by]
 
     async def _answer(self, document: str, question: str, arguments: tuple[Any, ...]) -> Any:
         give_up = time.monotonic() + PATIENCE
@@ -104,14 +101,11 @@ class Historian:
                 raise HistoryBusy("this history is long and still being read; ask again in a moment")
 
     async def _turn(self, function: Callable[..., T], *arguments: Any) -> T:
-        watch = asyncio.get_running_loop().call_later(STUCK + PATIENCE, self._workshop.kill)
         try:
-            return await self._workshop.run(function, *arguments)
+            return await self._workshop.run(function, *arguments, within=STUCK)
         except BrokenProcessPool:
             _log.error("the process that answers on histories has ended; the next question begins it anew")
             raise HistoryBusy("the process that answers on histories has ended; ask again") from None
-        finally:
-            watch.cancel()
 
     async def run(self) -> None:
         """Keep what was worked out, until cancelled."""

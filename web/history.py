@@ -29,7 +29,15 @@ from collab.errors import (
     TooLarge,
 )
 from collab.log import Origin
-from storage.labels import NAME_LIMIT, NOTE_LIMIT, LabelExists, Labels, NoSuchLabel
+from storage.labels import (
+    LABELS_LIMIT,
+    NAME_LIMIT,
+    NOTE_LIMIT,
+    LabelExists,
+    Labels,
+    NoSuchLabel,
+    check_note,
+)
 from web.auth import Grant, HistoryEditor, HistoryReader, Reader
 from web.documents import Rooms, Store, path_of
 from web.historian import HEAD, Historian, HistoryBusy, Ref
@@ -233,7 +241,9 @@ class Restore(BaseModel):
     from_: str | int = Field(alias="from", description="A ref.", examples=[1024, "Sent to the board"])
     range: tuple[int, int] | None = Field(default=None, description="Start and stop in the old text.")
     expected_head: int | None = Field(default=None, description="Refuse (412) when the head is another.")
-    note: str = Field(default="", max_length=NOTE_LIMIT)
+    note: str = Field(
+        default="", max_length=NOTE_LIMIT, description="Why; with one, the new version is a named one."
+    )
 
 
 class Undo(BaseModel):
@@ -245,7 +255,6 @@ class Undo(BaseModel):
     since: str | int | None = Field(default=None, description="A ref: what came after it.")
     until: str | int | None = Field(default=None, description="A ref: what came up to it.")
     expected_head: int | None = None
-    note: str = Field(default="", max_length=NOTE_LIMIT)
 
 
 class Checkpoint(BaseModel):
@@ -550,6 +559,7 @@ async def restore_version(
     writing keeps their place, and the history grows by one version. How it was before is a version too."""
     name = grant.document
     ref = await ref_of(labels, name, wanted.from_)
+    check_note(wanted.note)
     return await _back(
         grant,
         historian,
@@ -561,6 +571,7 @@ async def restore_version(
         ref,
         wanted.range,
         name,
+        label=(f"Restored {wanted.from_}", wanted.note) if wanted.note else None,
     )
 
 
@@ -596,9 +607,12 @@ async def _back(
     expected: int | None,
     question: str,
     *arguments: Any,
+    label: tuple[str, str] | None = None,
 ) -> Response:
     name, actor = grant.document, grant.identity.actor
     named = await labels.list(name)
+    if label is not None and len(named) >= LABELS_LIMIT:
+        raise InvalidRequest("too many versions have names: delete one first, or restore without a note")
     head, change = await historian.ask(actor.id, name, question, *arguments)
     try:
         if expected is not None and head != expected:
@@ -606,6 +620,10 @@ async def _back(
         if change.update is None:
             return _json(restored(change, head, None), 201)
         first, last = await hub.write(name, actor, origin, change.update, expected)
+        if label is not None:
+            titled, number = label[0][: NAME_LIMIT - 20], f" ({last})"  # so that it is a name of its own
+            await labels.create(name, last, titled + number, label[1], actor.id)
+            named = await labels.list(name)
         body = await historian.ask(actor.id, name, "version", named, Ref(last))
         return _json(restored(change, first - 1, body), 201)
     except HeadMoved as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from time import thread_time
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from collab import hocuspocus
 from collab.document import check_name
@@ -33,9 +34,10 @@ from web.transport import LARGE, Transport
 
 CHANNELS = 100  # documents on one socket, those without a valid token included
 QUEUE_COUNT, QUEUE_BYTES = 1000, 1 << 20  # what one socket sends to documents that are not open yet
-KEPT_BYTES = 64 << 10  # of a step 1: ten thousand clients' clocks
+KEPT_BYTES = 64 << 10  # of presence before a token
 STATELESS_BYTES = 64 << 10
 STEP1 = b"\x00\x00"  # type and step
+QUEUED = hocuspocus.ROOM_TYPES | {hocuspocus.STATELESS, hocuspocus.AUTH}  # while a document is being opened
 NO_KEY = b"\x00"  # of no document: every provider passes over what comes under it
 DENIED_SECONDS = 60.0  # a socket whose tokens were all refused may stay to try others
 
@@ -63,15 +65,16 @@ class Channel:
         self.sync = key + b"\x00"  # what its sync messages begin with
         self.room: Room | None = None  # once it has had what was queued
         self.session: Session | None = None
-        self.queue: deque[Frame] = deque()
+        self.queue: list[Frame] = []  # not a deque, which takes 600 bytes of every idle socket
         self.token: str | None = None  # the latest that was not looked at
-        self.asked = False  # there has been a token
+        self.signs = False  # its client sends tokens
         self.backs_off = False  # its provider comes back more and more slowly when it is closed unheard
-        self.woken = asyncio.Event()  # there is a token, or the client has left
+        self.hears_authors = False  # it is one of ours, and wants to
         self.left = False
         self.task: asyncio.Task[None] | None = None
         self._socket = socket
         self._link = socket.link
+        self._waiter: asyncio.Future[None] | None = None  # an Event would take a KiB of every idle socket
 
     @property
     def congested(self) -> bool:
@@ -100,6 +103,16 @@ class Channel:
     def ask_token(self) -> None:
         self.write(hocuspocus.ASK_TOKEN)
 
+    async def woken(self) -> None:
+        """Wait until there is a token, or the client has left."""
+        while self.token is None and not self.left:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
 
 class Socket:
     """Gives what arrives on one WebSocket to the documents that it is for."""
@@ -110,7 +123,7 @@ class Socket:
         authenticator: Authenticator,
         connections: Connections,
         link: Transport,
-        request: HTTPConnection,
+        request: Scope,
         address: str,
     ) -> None:
         self.link = link
@@ -133,8 +146,7 @@ class Socket:
             async with asyncio.TaskGroup() as self._tasks:
                 self.link.attach(self.receive, self.drained)
                 while (data := await self.link.large_message()) is not None:
-                    await self._receive_large(data)
-                    self.link.handled()
+                    self.link.handled(await self._receive_large(data))
                 for channel in self._channels.values():
                     if channel.task is not None:
                         channel.task.cancel()
@@ -198,16 +210,18 @@ class Socket:
         except CollabError as error:
             self._refuse(error)
 
-    async def _receive_large(self, data: bytes) -> None:
+    async def _receive_large(self, data: bytes) -> float:
+        """Take one longer than that; the seconds of a processor that it took."""
         try:
             frame = hocuspocus.decode(data)
             channel = self._channels.get(frame.key)
             if channel is None or channel.room is None:
                 self._take_early(frame, channel)
             else:
-                await self._take_large(frame, channel, channel.room)
+                return await self._take_large(frame, channel, channel.room)
         except CollabError as error:
             self._refuse(error)
+        return 0.0  # nothing that takes long
 
     def _take_heartbeat(self, data: bytes) -> None:
         if data == PING:
@@ -232,12 +246,13 @@ class Socket:
         elif frame.kind == hocuspocus.CLOSE:
             self._leave(channel)
 
-    async def _take_large(self, frame: Frame, channel: Channel, room: Room) -> None:
+    async def _take_large(self, frame: Frame, channel: Channel, room: Room) -> float:
         if frame.kind in hocuspocus.ROOM_TYPES and len(frame.body) > LARGE:
             assert channel.session is not None
-            await self._hub.receive_large(room, channel.session, frame.body)
-        else:
-            self._take(frame, channel, room)
+            return await self._hub.receive_large(room, channel.session, frame.body)
+        began = thread_time()
+        self._take(frame, channel, room)
+        return thread_time() - began
 
     def _take_early(self, frame: Frame, channel: Channel | None) -> None:
         """Take a frame for a document that is not open: a token opens it, other frames wait for that."""
@@ -245,29 +260,36 @@ class Socket:
             if len(self._channels) >= CHANNELS:
                 raise Overloaded(f"a socket carries at most {CHANNELS} documents; open another")
             channel = self._channels[frame.key] = Channel(self, frame.key)
-        if frame.body.startswith(STEP1) and not channel.asked:
+        if frame.body.startswith(STEP1) and not channel.signs and channel.task is None:
             self._take_token("", channel)  # providers up to 2.x send none when they have none
-        if frame.kind == hocuspocus.AUTH:
-            token = hocuspocus.decode_token(frame.body)
-            channel.backs_off = token is not None and hocuspocus.tells_version(frame.body)
-            self._take_token(token, channel)
-        elif frame.kind == hocuspocus.CLOSE:
+        if frame.kind == hocuspocus.CLOSE:
             self._leave(channel)
-        elif frame.kind in hocuspocus.ROOM_TYPES or frame.kind == hocuspocus.STATELESS:
+        elif channel.task is not None:
+            if frame.kind in QUEUED:
+                self._enqueue(frame, channel)
+        elif frame.kind == hocuspocus.AUTH:
+            token = hocuspocus.decode_token(frame.body)
+            if token is not None:
+                version = hocuspocus.version_of(frame.body)
+                channel.backs_off = version is not None
+                channel.hears_authors = version is not None and version == hocuspocus.CLIENT
+                channel.signs = True
+                self._take_token(token, channel)
+        elif frame.kind == hocuspocus.AWARENESS and not channel.signs and len(frame.body) <= KEPT_BYTES:
+            # Said before the first token: the last of it waits. Edits do not, they come with the answer to
+            # our step 1. What comes after a denial may be of a provider that has gone meanwhile.
+            self._forget(channel, channel.queue[:])
             self._enqueue(frame, channel)
 
     def _take_token(self, token: str | None, channel: Channel) -> None:
         if token is None:
             return
         channel.token = token
-        channel.asked = True
-        channel.woken.set()
+        channel.wake()
         if channel.task is None:
             channel.task = self._tasks.create_task(self._open(channel))
 
     def _enqueue(self, frame: Frame, channel: Channel) -> None:
-        if channel.task is None and not self._keeps(frame, channel):
-            return
         if frame.body.startswith(STEP1):
             # Answered both, a provider would have one acknowledgement more than it counts.
             self._forget(channel, [one for one in channel.queue if one.body.startswith(STEP1)])
@@ -280,15 +302,6 @@ class Socket:
             else:
                 self.pause(channel)  # it is being opened: read on then
 
-    def _keeps(self, frame: Frame, channel: Channel) -> bool:
-        """While there is no valid token, only the last step 1 and the last presence wait for one: the edits
-        come with the answer to our step 1."""
-        essential = frame.kind == hocuspocus.AWARENESS or frame.body.startswith(STEP1)
-        if not essential or len(frame.body) > KEPT_BYTES:
-            return False
-        self._forget(channel, [one for one in channel.queue if one.kind == frame.kind])
-        return True
-
     def _forget(self, channel: Channel, frames: list[Frame]) -> None:
         for frame in frames:
             channel.queue.remove(frame)
@@ -296,7 +309,7 @@ class Socket:
             self._queued[1] -= len(frame.body)
 
     def _dequeue(self, channel: Channel) -> Frame:
-        frame = channel.queue.popleft()
+        frame = channel.queue.pop(0)
         self._queued[0] -= 1
         self._queued[1] -= len(frame.body)
         return frame
@@ -311,7 +324,7 @@ class Socket:
         """Open the document with the channel's token, serve it until its client leaves."""
         loop = asyncio.get_running_loop()
         token, give_up = self._token(channel), loop.time() + PATIENCE
-        again = False
+        denied: CollabError | None = None
         self._give_until(None)  # what takes long from here on is not the client's fault
         try:
             while True:
@@ -327,15 +340,14 @@ class Socket:
             if channel.session is not None or (limited and not self._serves_others(channel)):
                 self._refuse(error)
             else:
-                again = channel.token is not None
-                self._deny(channel, error)
+                denied = error
         except CollabError as error:
             self._refuse(error)
         finally:
             channel.room = channel.session = channel.task = None
             self.resume(channel)
-        if again:  # another token came while the first was looked at
-            self._take_token(channel.token, channel)
+        if denied is not None:
+            self._deny(channel, denied)
 
     def _serves_others(self, channel: Channel) -> bool:
         return any(other.room is not None for other in self._channels.values() if other is not channel)
@@ -343,7 +355,7 @@ class Socket:
     async def _serve(self, channel: Channel, token: str | None) -> None:
         name = check_name(hocuspocus.name_of(channel.key))
         since = self._connections.dismissals
-        identity = await self._authenticator.identify(self._request, token)
+        identity = await self._authenticator.identify(HTTPConnection(self._request), token)
         self.link.belongs_to(identity.actor.id if identity.signed_in else self._address)
         async with self._connections.enter(
             identity, since, name, self._address, channel, HOCUSPOCUS, channel.ask_token
@@ -351,17 +363,21 @@ class Socket:
             # Loaded before the client hears that it may come: a failure is no denial.
             epoch = (await self._hub.open(name)).epoch
             session = channel.session = connection.session
+            if channel.hears_authors and connection.grant.history:
+                session.tells_authors = hocuspocus.encode_authors
             channel.write(hocuspocus.encode_authenticated(session.writes, epoch))
             async with self._hub.join(name, session) as room:
                 while channel.queue:
-                    await self._take_large(self._dequeue(channel), channel, room)
+                    self.link.charge(await self._take_large(self._dequeue(channel), channel, room))
                 channel.room = room
                 self.resume(channel)
+                if not self.link.congested:  # it may have drained while the queue was taken
+                    room.drained(session)
                 while not channel.left:
-                    await channel.woken.wait()
-                    channel.woken.clear()
+                    await channel.woken()
                     if channel.token is not None:
-                        identity = await self._authenticator.identify(self._request, self._token(channel))
+                        request, token = HTTPConnection(self._request), self._token(channel)
+                        identity = await self._authenticator.identify(request, token)
                         self._connections.renewed(connection, identity)
 
     def _token(self, channel: Channel) -> str | None:
@@ -369,13 +385,17 @@ class Socket:
         return token
 
     def _deny(self, channel: Channel, error: CollabError) -> None:
-        """The client may try again with another token on this socket."""
-        channel.task = None
-        waiting = [self._dequeue(channel) for _ in range(len(channel.queue))]
-        for frame in waiting:
-            self._enqueue(frame, channel)
+        """The client may try again with another token on this socket, and begins anew then: were what it sent
+        before kept, a provider might be answered once more than it counts."""
         self._hub.stats.refused[error.code] += 1
         channel.write(hocuspocus.encode_denied(f"{error.code}: {error}"))
+        while channel.queue and channel.task is None:
+            frame = self._dequeue(channel)
+            if frame.kind == hocuspocus.AUTH:  # another token came while the first was looked at
+                try:
+                    self._take_early(frame, channel)
+                except CollabError as malformed:
+                    self._refuse(malformed)
         if all(other.task is None for other in self._channels.values()):  # none is open or being opened
             self._give_until(DENIED_SECONDS)
 
@@ -390,7 +410,7 @@ class Socket:
             channel.room.leave(channel.session)
         channel.write(hocuspocus.encode_close("provider_initiated"))
         channel.left = True
-        channel.woken.set()
+        channel.wake()
         if channel.room is None and channel.task is not None:
             channel.task.cancel()  # it was being opened
         if not self._channels:

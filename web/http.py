@@ -8,8 +8,9 @@ as ``web.transport`` does (tests/web/test_transport.py is the alarm for both).
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
@@ -22,6 +23,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from web.problem import problem
 from web.turns import Turns
 
+Large = Sequence[tuple[re.Pattern[bytes], int]]  # paths, and how many bytes a body may have there
+
 HEAD_BYTES = 64 << 10  # request line and headers
 HEADERS = 100
 BODY_RATE = 4 << 10  # bytes a second; a body that comes more slowly is cut off
@@ -31,11 +34,9 @@ CLOSE_SECONDS = 5.0  # for the peer to read our last answer
 
 class Gate:
     """ASGI: requests go in one by one; a body of more than ``limit`` bytes is answered with 413. ``large``
-    has the limits of paths with another one."""
+    has the limits of paths with another one, as they are sent."""
 
-    def __init__(
-        self, app: ASGIApp, turns: Turns, limit: int, large: Mapping[bytes, int], limited: Counter[str]
-    ) -> None:
+    def __init__(self, app: ASGIApp, turns: Turns, limit: int, large: Large, limited: Counter[str]) -> None:
         self._app = app
         self._turns = turns
         self._limit = limit
@@ -47,7 +48,7 @@ class Gate:
         self._turns.wait(partial(_give, turn))
         await turn
         size = 0
-        limit = self._large.get(scope["raw_path"], self._limit)
+        limit = limit_of(scope["raw_path"], self._large, self._limit)
 
         async def bounded() -> Message:
             nonlocal size
@@ -68,6 +69,13 @@ class Gate:
         return f"a request body may have {limit} bytes at most"
 
 
+def limit_of(path: bytes, large: Large, limit: int) -> int:
+    for pattern, size in large:
+        if pattern.fullmatch(path):
+            return size
+    return limit
+
+
 def _give(turn: asyncio.Future[None]) -> None:
     if not turn.done():
         turn.set_result(None)
@@ -83,7 +91,7 @@ class Http(HttpToolsProtocol):
     handshake_seconds = 10.0  # ``web.server.serve`` sets these for the process
     stall_seconds = 15.0
     body_bytes = 1 << 20
-    large: ClassVar[Mapping[bytes, int]] = {}  # the same for single paths
+    large: ClassVar[Large] = ()
     limited: ClassVar[Counter[str]] = Counter()
     _turns: ClassVar[Turns] = Turns()  # of requests and upgrades: each takes up to a millisecond
 
@@ -108,13 +116,16 @@ class Http(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        if self._behind:
+            self._keep(data)
+            return
         at = 0
         try:
             while at < len(data) and not self.transport.is_closing():
                 if self._head is None:
                     piece = data[at:]
                     self._body += len(piece)
-                    limit = self.large.get(self.scope["raw_path"], self.body_bytes)
+                    limit = limit_of(self.scope["raw_path"], self.large, self.body_bytes)
                     if self._body > HEAD_BYTES + 2 * limit:
                         self.limited["body"] += 1
                         self._refuse(413, "too-large", f"a body may have {limit} bytes at most")
@@ -122,11 +133,7 @@ class Http(HttpToolsProtocol):
                     self.parser.feed_data(piece)
                 else:
                     if self._head == 0 and self.cycle is not None and not self.cycle.response_complete:
-                        self._behind += data[at:]
-                        self.flow.pause_reading()
-                        if len(self._behind) > HEAD_BYTES:
-                            self.limited["pipeline"] += 1
-                            self._refuse(429, "too-many-requests", "wait for one answer before you ask on")
+                        self._keep(data[at:])
                         return
                     if self._deadline is None:
                         self._wait(self.handshake_seconds, self._head_late)
@@ -150,6 +157,18 @@ class Http(HttpToolsProtocol):
             else:
                 self._refuse(400, "malformed", "this is not an HTTP request")
 
+    def _keep(self, data: bytes) -> None:
+        self._behind += data
+        self.flow.pause_reading()
+        if len(self._behind) > HEAD_BYTES:
+            self.limited["pipeline"] += 1
+            self._refuse(429, "too-many-requests", "wait for one answer before you ask on")
+
+    def _take_kept(self) -> None:
+        data, self._behind = self._behind, b""
+        self.flow.resume_reading()
+        self.data_received(data)
+
     @staticmethod
     def _end_of_head(data: bytes, at: int, stop: int) -> int:
         end = data.find(b"\r\n\r\n", at, stop)
@@ -172,12 +191,17 @@ class Http(HttpToolsProtocol):
         self._messages += 1
         self._head = 0
         self._stop_waiting()
+        upgrades = self.parser.should_upgrade() and self._should_upgrade()
+        if not upgrades and self.cycle.response_complete:  # before the body had come, which ended that wait
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._behind:
-            data, self._behind = self._behind, b""
-            self.loop.call_soon(self.data_received, data)
+        if self._behind:  # uvloop may bring what comes after it before this is called
+            self.loop.call_soon(self._take_kept)
 
     def _hand_over(self, behind: bytes) -> None:
         if self.transport.is_closing():

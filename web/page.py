@@ -41,6 +41,7 @@ router = APIRouter(include_in_schema=False, dependencies=[Public])
 @router.get("/s")  # a share link, in the fragment
 @router.get("/join")  # an invitation, in the fragment
 @router.get("/sign-in")
+@router.get("/device")
 @router.get("/d/{document:path}")
 async def page(request: Request) -> Response:
     response = _built("index.html", HEADERS)

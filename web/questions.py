@@ -224,9 +224,12 @@ def _roots(history: History, document: str, *seqs: int) -> list[dict[str, Any]]:
 
 def rendered(markdown: str) -> str:
     """Markdown as HTML in which nothing can run: what is HTML in it is shown as text."""
-    rules = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    html: str = rules.render(markdown)
+    html: str = renderer().render(markdown)
     return html
+
+
+def renderer() -> MarkdownIt:
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
 
 
 def _shown(microseconds: int) -> str:

@@ -116,6 +116,9 @@ class Remote:
             while piece := self._read(answer, PIECE):
                 yield piece
 
+    def download(self, at: str, format: str) -> bytes:
+        return self._ask("download", {"at": at, "format": format})
+
     def take(self, archive: Iterable[bytes]) -> bytes:
         """Send an archive; what the server says of the new document."""
         query = f"?{urlencode({'document': self.document})}" if self.document else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
+import re
 import signal
 import socket
 import sys
@@ -17,6 +19,7 @@ from typing import Any
 import uvicorn
 
 from collab.hub import Hub
+from web import images
 from web.app import running
 from web.archive import IMPORT_PATH
 from web.budget import Budgets
@@ -31,6 +34,7 @@ except ImportError:  # not on Windows
 
 PING_SECONDS = 20.0  # between our pings, and for the answer to one
 SWITCH_SECONDS = 0.0005
+BLOCK_BYTES, SPARE_BYTES = 1 << 20, 4 << 20  # of memory: given back by itself, and kept for the next
 UNSENT_BYTES = 128 << 10  # in the kernel, of one connection, beyond what the network has taken
 _log = logging.getLogger(__name__)
 
@@ -89,13 +93,17 @@ class Server(uvicorn.Server):
 async def serve(settings: Settings) -> None:
     """Serve until a signal. Raises what ``running`` raises."""
     _raise_open_files()
+    _give_memory_back()
     async with running(settings) as app:
         for protocol in (Http, Transport):
             protocol.limited = app.hub.stats.limited
             protocol.handshake_seconds = settings.handshake_seconds
             protocol.stall_seconds = settings.stall_seconds
         Http.body_bytes = settings.body_bytes
-        Http.large = {IMPORT_PATH.encode(): settings.import_bytes}
+        Http.large = (
+            (re.compile(re.escape(IMPORT_PATH.encode())), settings.import_bytes),
+            (images.PATH, settings.image_bytes),
+        )
         Transport.message_bytes = settings.message_bytes
         rates = settings.messages_per_second, settings.bytes_per_second, settings.cpu_share
         Transport.messages_per_second, Transport.bytes_per_second, Transport.cpu_share = rates
@@ -140,3 +148,13 @@ def _raise_open_files() -> None:
     if resource is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _give_memory_back() -> None:
+    """glibc no longer gives back by itself what is as large as the largest block that was freed so far: after
+    one large message the next leave holes, and the process stays twice as large as what it holds."""
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of mallopt(3)
+    with suppress(OSError, TypeError, AttributeError):  # where there is no glibc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_threshold, BLOCK_BYTES)
+        libc.mallopt(trim_threshold, SPARE_BYTES)

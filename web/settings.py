@@ -54,6 +54,10 @@ class Settings:
     import_bytes: int = setting(
         256 << 20, "Largest archive of a document (POST /api/import); a larger one is refused with 413."
     )
+    image_bytes: int = setting(
+        10 << 20, "Largest image that is put into a document; a larger one is refused with 413."
+    )
+    document_image_bytes: int = setting(256 << 20, "Largest size of all images of one document together.")
     handshake_seconds: float = setting(
         10.0, "Time for the head of a request, for a WebSocket handshake, for a body to come at 4 KiB/s."
     )
@@ -295,6 +299,8 @@ POSITIVE = (
     "message_bytes",
     "body_bytes",
     "import_bytes",
+    "image_bytes",
+    "document_image_bytes",
     "memory_bytes",
     "history_bytes",
     "handshake_seconds",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 from urllib.parse import unquote
@@ -23,11 +24,13 @@ from collab.errors import (
 )
 from collab.rights import Role
 from storage.access import Access, LastOwner, NoSuchGrant
+from storage.access import Arrival as StoredArrival
 from storage.access import Link as StoredLink
 from web.accounts import Address, Door
 from web.accounts import Store as Accounts
 from web.auth import Anyone, Owner, authenticator_of
 from web.connections import Live
+from web.documents import Gate
 from web.passwords import LONGEST
 from web.problem import responses
 
@@ -52,7 +55,7 @@ ERRORS = (
 
 
 class Member(BaseModel):
-    """Somebody with a role of their own. ``name`` is the one they last wrote under."""
+    """Somebody with a role of their own. ``name`` is the one they last wrote under, or their account's."""
 
     person: str = Field(examples=["user:ada"])
     name: str = Field(examples=["Ada"])
@@ -61,7 +64,12 @@ class Member(BaseModel):
 
 
 class Members(BaseModel):
+    """``guests`` and ``users`` are what everybody, and everybody who has signed in, may do with every
+    document of this server: no role here takes that away."""
+
     members: list[Member]
+    guests: str | None = Field(examples=["viewer"])
+    users: str | None = Field(examples=["editor"])
 
 
 class NewRole(BaseModel):
@@ -69,6 +77,12 @@ class NewRole(BaseModel):
 
     role: Literal["viewer", "commenter", "editor", "owner"]
     history: bool | None = Field(default=None, description=HISTORY)
+
+
+class Arrival(BaseModel):
+    person: str = Field(examples=["guest:5f0c"])
+    name: str = Field(description="Empty, of a guest who has written nothing.", examples=["Wren"])
+    at: datetime
 
 
 class Link(BaseModel):
@@ -82,6 +96,8 @@ class Link(BaseModel):
     expires_at: datetime | None
     created_at: datetime
     created_by: str
+    opened: int = Field(default=0, description="How many people came through it.")
+    arrivals: list[Arrival] = Field(default=[], description="The latest of them.")
     url: str | None = Field(default=None, examples=["https://docs.example.org/s#link_..."])
 
 
@@ -137,10 +153,13 @@ Person = Annotated[str, Depends(person_of)]
 
 
 @router.get("/api/documents/{document}/members", responses=responses(*ERRORS))
-async def list_members(grant: Owner, access: Grants) -> Members:
+async def list_members(grant: Owner, access: Grants, gate: Gate) -> Members:
     found = await access.members(grant.document)
+    guests, users = gate.everybodys(signed_in=False), gate.everybodys(signed_in=True)
     return Members(
-        members=[Member(person=m.person, name=m.name, role=m.role.label, history=m.history) for m in found]
+        members=[Member(person=m.person, name=m.name, role=m.role.label, history=m.history) for m in found],
+        guests=None if guests is None else guests.label,
+        users=None if users is None else users.label,
     )
 
 
@@ -171,7 +190,8 @@ async def remove_member(grant: Owner, person: Person, access: Grants, live: Live
 
 @router.get("/api/documents/{document}/links", responses=responses(*ERRORS))
 async def list_links(grant: Owner, access: Grants) -> Links:
-    return Links(links=[_shown(link) for link in await access.links(grant.document)])
+    links, arrivals = await access.links(grant.document), await access.arrivals(grant.document)
+    return Links(links=[_shown(link, *arrivals.get(link.id, (0, []))) for link in links])
 
 
 @router.post("/api/documents/{document}/links", status_code=201, responses=responses(*ERRORS))
@@ -227,7 +247,7 @@ async def open_link(
     return Opened(document=document, role=link.role.label)
 
 
-def _shown(link: StoredLink) -> Link:
+def _shown(link: StoredLink, opened: int = 0, arrivals: Sequence[StoredArrival] = ()) -> Link:
     return Link(
         id=link.id,
         role=link.role.label,
@@ -237,6 +257,8 @@ def _shown(link: StoredLink) -> Link:
         expires_at=None if link.expires_at is None else _time(link.expires_at),
         created_at=_time(link.created_at),
         created_by=link.created_by,
+        opened=opened,
+        arrivals=[Arrival(person=one.person, name=one.name, at=_time(one.at)) for one in arrivals],
     )
 
 

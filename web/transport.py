@@ -14,7 +14,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import lru_cache
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -137,7 +137,6 @@ class Transport(WebSocketsSansIOProtocol):
         self._large: bytes | None = None
         self._lane: deque[Transport] | None = None
         self._waiter: asyncio.Future[None] | None = None  # of ``large_message``
-        self._large_since = 0.0
         self._counted = 0  # bytes of ours in ``_unread``
         self._budgets: tuple[Budget, ...] = ()
         self._metered = False  # our own budget is among them: an idle socket needs none
@@ -189,21 +188,24 @@ class Transport(WebSocketsSansIOProtocol):
             elif self._lane[0] is not self:
                 await self._woken()
             else:
-                self._large_since = perf_counter()
                 message, self._large = self._large, b""
                 return message
         self._leave_lane()
         return None
 
-    def handled(self) -> None:
-        """The large message is dealt with: read on."""
+    def handled(self, seconds: float) -> None:
+        """The large message is dealt with, which took so much of a processor: read on."""
         self._large = None
         self._leave_lane()
         self._count()
-        self._seconds_left -= perf_counter() - self._large_since
+        self.charge(seconds)
+        self._go(LARGE_MESSAGE)
+
+    def charge(self, seconds: float) -> None:
+        """What the peer has sent took so much of a processor."""
+        self._seconds_left -= seconds
         if self._seconds_left < 0:
             self._pay()
-        self._go(LARGE_MESSAGE)
 
     async def _woken(self, seconds: float | None = None) -> None:
         """Wait for ``_wake``, or for so long."""
@@ -319,12 +321,15 @@ class Transport(WebSocketsSansIOProtocol):
         if self._held:
             if self._handshake_timer is None and not self.handshake_complete:
                 self._shake(data)
-            else:
+            elif not self._held & GONE:
                 self._keep(data)
         elif self._rest:
             self._keep(data)
             if self._rest_bytes >= self._wanted:
                 self._take(self._kept())
+        elif len(data) > SMALL and self._turns.crowded:
+            self._keep(data)
+            self._let_others()
         else:
             self._take(data)
 
@@ -351,7 +356,8 @@ class Transport(WebSocketsSansIOProtocol):
         whole frame at a time. Its parser is a generator with a dozen steps a frame, and nearly every
         frame is a keystroke. What cannot be taken now is kept for later."""
         at, end = 0, len(data)
-        began = perf_counter() if end > SMALL else 0.0
+        began = perf_counter()
+        work = thread_time() if end > SMALL else 0.0  # a system call
         conn = self.conn
         self._wanted = 0
         self._taking = True
@@ -389,14 +395,17 @@ class Transport(WebSocketsSansIOProtocol):
             if at < end:
                 if self._held:
                     break
-                if began and perf_counter() - began > TURN:
+                if perf_counter() - began > TURN:
                     self._let_others()
                     break
         self._taking = False
-        if began:
-            self._seconds_left -= perf_counter() - began
-            if self._seconds_left < 0:
-                self._pay()
+        took = perf_counter() - began
+        if work:
+            self._turns.spend(took)
+            self.charge(thread_time() - work)
+        elif took > TURN:  # little was said, and much was asked for
+            self._turns.spend(took)
+            self.charge(took)
         if self._held & GONE:
             return
         if at < end:
@@ -494,6 +503,8 @@ class Transport(WebSocketsSansIOProtocol):
         except Exception:
             self.logger.exception("a connection failed")
             self.send_500_response()
+        finally:
+            self._leave_lane()  # not before: its large message may still be worked on
         if self.close_timer is None:
             self.transport.close()
 
@@ -512,7 +523,6 @@ class Transport(WebSocketsSansIOProtocol):
         self._pay()
         for budget in self._budgets[self._metered :]:
             budget.connections -= 1
-        self._leave_lane()
         super().connection_lost(exc)
         self._wake()
 
@@ -540,9 +550,9 @@ class Transport(WebSocketsSansIOProtocol):
         if not self._held & reason:
             return
         self._held &= ~reason
-        if self._held or self._taking:
+        if self._held:
             return
-        if self._rest and self._rest_bytes >= self._wanted:
+        if not self._taking and self._rest and self._rest_bytes >= self._wanted:
             self._take(self._kept())
         if not self._held:
             self.transport.resume_reading()
@@ -591,8 +601,8 @@ class Transport(WebSocketsSansIOProtocol):
     # --- ours
 
     def _count(self) -> None:
-        """Keep ``_unread`` true, and within its bound: who has held a part of something for longest must
-        send it again."""
+        """Keep ``_unread`` true, and within its bound: who has held for longest what cannot be dealt with,
+        since it is not paid for or not complete, must send it again."""
         held = self._rest_bytes + (self.conn.current_size or 0) + len(self._large or b"")
         if held <= LARGE or self._held & GONE:  # websockets keeps the size of a message it was refused in
             held = 0
@@ -605,7 +615,9 @@ class Transport(WebSocketsSansIOProtocol):
             return
         self._holders.setdefault(self)
         while Transport._unread > self.unread_bytes and not self._held & GONE:
-            one = next((one for one in self._holders if one._large is None), self)
+            owing = (one for one in self._holders if one._large and one._lane is None)
+            partial = (one for one in self._holders if one._large is None)
+            one = next(owing, None) or next(partial, self)
             self.limited["unread"] += 1
             one._refuse(Overloaded("the server has too many large messages to deal with; try again"))
             one._finish()

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
+from starlette.datastructures import QueryParams
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from collab.document import parse_name
-from collab.errors import CollabError, ProtocolError
+from collab.errors import CollabError, DocumentNotFound, EpochChanged, ProtocolError
 from collab.hub import Hub
 from collab.protocol import Y_WEBSOCKET
+from storage.documents import Documents
 from web import hocuspocus
-from web.auth import SUBPROTOCOL, Authenticator
+from web.auth import SUBPROTOCOL, Authenticator, credentials
 from web.connections import Connections
 from web.transport import Transport
 
@@ -24,6 +27,7 @@ async def connect(
     hub: Hub,
     authenticator: Authenticator,
     connections: Connections,
+    documents: Documents,
     scope: Scope,
     receive: Receive,
     send: Send,
@@ -43,7 +47,10 @@ async def connect(
     try:
         with connections.socket(address):
             if path == PREFIX.rstrip("/"):
-                socket = hocuspocus.Socket(hub, authenticator, connections, link, connection, address)
+                kept = credentials(scope)
+                socket = hocuspocus.Socket(hub, authenticator, connections, link, kept, address)
+                del connection, scope, receive, send
+                link.forget_handshake()
                 await socket.serve(connections.sign_in_seconds)
                 return
             if not path.startswith(PREFIX):
@@ -52,17 +59,37 @@ async def connect(
             since = connections.dismissals
             identity = await authenticator.identify(connection)
             link.belongs_to(identity.actor.id if identity.signed_in else address)
+            epoch = _epoch(connection.query_params)
             del connection, scope, receive, send
             link.forget_handshake()
             async with connections.enter(identity, since, name, address, link, Y_WEBSOCKET) as entered:
                 session = entered.session
+                if epoch is not None:
+                    await _check_epoch(documents, name, epoch)
                 async with hub.join(name, session) as room:
                     link.attach(partial(hub.receive, room, session), partial(room.drained, session))
                     while (frame := await link.large_message()) is not None:
-                        await hub.receive_large(room, session, frame)
-                        link.handled()
+                        link.handled(await hub.receive_large(room, session, frame))
     except CollabError as error:
         link.close(error.close_code, str(error))
+
+
+def _epoch(query: QueryParams) -> int | None:
+    """Of which epoch the client has a copy, if it says so."""
+    given = query.get("epoch")
+    if given is None:
+        return None
+    if not given.isascii() or not given.isdigit():
+        raise ProtocolError("epoch is a number, as the API gives it")
+    return int(given)
+
+
+async def _check_epoch(documents: Documents, name: str, epoch: int) -> None:
+    """Raises EpochChanged before anything of the one is merged into the other. Where there is nothing, a
+    copy brings back what the server has lost."""
+    with suppress(DocumentNotFound):
+        if (await documents.get(name)).epoch != epoch:
+            raise EpochChanged("the document was reset since your copy was made")
 
 
 def _subprotocol(offered: list[str]) -> str | None:

@@ -11,16 +11,22 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 NICE = 10  # who types goes first, where cores are few
+
+
+class TakesTooLong(BrokenProcessPool):
+    """It was not done within the time that it may take; its worker was ended."""
 
 
 class Workshop:
@@ -30,41 +36,67 @@ class Workshop:
     def __init__(self, begin: Callable[..., None] | None = None, *arguments: Any) -> None:
         self._begin = (begin, *arguments)
         self._pool: ProcessPoolExecutor | None = None
-        self._worker: Future[int] | None = None  # its process id
+        self._worker: BaseProcess | None = None
+        # Not the pool's own queue: when a worker ends, that tells nobody who waits behind one who has left.
+        self._turn = asyncio.Lock()
 
     def close(self) -> None:
-        """What waits is not done any more."""
+        """End the worker, whatever it does. At its own pace it would keep the server from ending: it has the
+        least of a busy machine."""
+        self.kill()
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown()
 
     def kill(self) -> None:
-        """End the worker in the middle of what it does: all who wait for it get BrokenProcessPool."""
-        if self._worker is not None and self._worker.done() and self._worker.exception() is None:
-            with suppress(ProcessLookupError):
-                os.kill(self._worker.result(), signal.SIGKILL)
+        """End the worker in the middle of what it does: who waits for that gets BrokenProcessPool."""
+        if self._worker is not None:
+            self._worker.kill()
 
-    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """``function(*arguments)``, all of which can be pickled. Raises what it raises; BrokenProcessPool
-        when the worker ended or was ended: the next call has a new one."""
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                1, mp_context=get_context("spawn"), initializer=_begin, initargs=self._begin
-            )
-            self._worker = self._pool.submit(os.getpid)
-        pool = self._pool
+    async def run(self, function: Callable[..., T], *arguments: Any, within: float | None = None) -> T:
+        """``function(*arguments)``, all of which can be pickled; once begun it is done to its end, or for
+        ``within`` seconds, whether or not the caller waits. Raises what it raises; BrokenProcessPool when the
+        worker ended, TakesTooLong when it was ended for that: the next call has a new one."""
+        await self._turn.acquire()
+        began = time.monotonic()
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
-        except BrokenProcessPool:
-            if self._pool is pool:
-                self._pool = self._worker = None
+            if self._pool is None:
+                self._pool = self._begin_pool()
+            done = asyncio.wrap_future(self._pool.submit(function, *arguments))
+        except BaseException as error:
+            self._end_turn(error)
             raise
+        done.add_done_callback(lambda done: self._end_turn(done.exception()))
+        if within is not None:
+            watch = asyncio.get_running_loop().call_later(within, self.kill)
+            done.add_done_callback(lambda _: watch.cancel())
+        try:
+            return await asyncio.shield(done)
+        except BrokenProcessPool:
+            if within is not None and time.monotonic() - began >= within:
+                raise TakesTooLong(f"more than {within:.0f} seconds") from None
+            raise
+
+    def _end_turn(self, error: BaseException | None) -> None:
+        if isinstance(error, BrokenProcessPool):
+            self._pool = self._worker = None
+        self._turn.release()
+
+    def _begin_pool(self) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(
+            1, mp_context=get_context("spawn"), initializer=_begin, initargs=self._begin
+        )
+        others = set(active_children())
+        pool.submit(os.getpid)  # its process is there when this returns; the pool does not say which it is
+        for self._worker in set(active_children()) - others:
+            # From here, so that it gives way already while it starts, which is a second of a core.
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._worker.pid or 0, NICE)
+        return pool
 
 
 def _begin(begin: Callable[..., None] | None, *arguments: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when it is over
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(OSError):
-        os.nice(NICE)
     if begin is not None:
         begin(*arguments)
 

@@ -19,12 +19,14 @@ from collab.client.text import Edit, clean, offsets, raw, shown
 from collab.client.text import edits as edits_of
 from collab.document import EMPTY_UPDATE, TEXT_ROOT, build, holds_astral, merge, reach
 from collab.errors import CollabError, EpochChanged, ProtocolError, ReadOnly, UpdateError
+from collab.log import Actor
 from collab.update import check, state_vector
 
 ROWS_LIMIT = 20_000  # written to the file before they are merged, which takes a tenth of a second
 UNWRITTEN_COUNT, UNWRITTEN_BYTES = 200, 64 << 10  # of others' updates that are written to the file in one go
 # What the file does not take is kept in memory up to here; beyond, others' edits are not taken in any more.
 UNWRITTEN_LIMIT = 64 << 20
+ACTORS_LIMIT = 10_000  # client ids of which it is known who wrote with them
 
 
 class DocumentClosed(CollabError, RuntimeError):
@@ -54,16 +56,18 @@ class Status(NamedTuple):
 
 
 class Author(NamedTuple):
-    """Whose edits came: a Yjs client, and what that client shows of itself now (a claim), if it is here."""
+    """Whose edits came: a Yjs client, what that client shows of itself now (a claim), if it is here, and who
+    the server knows to have written with it last. It tells those who may read the history, of what is written
+    while it has the document open; of what was written before, and of deletions, only the history knows."""
 
     client: int
     presence: Mapping[str, Any] | None
+    actor: Actor | None = None
 
 
 class Change(NamedTuple):
     """Something changed. ``edits`` are what it did to the text, in code points (none for formats and for
-    other roots); ``authors`` are who inserted it, which is nobody when it only deleted. Who really did, the
-    server's history knows."""
+    other roots); ``authors`` are who inserted it, which is nobody when it only deleted."""
 
     mine: bool
     edits: list[Edit]
@@ -99,6 +103,7 @@ class Document:
         self.acknowledged = 0
         self.unsaved: deque[Unsaved] = deque()
         self.clocks: dict[int, int] = {}
+        self.actors: dict[int, Actor] = {}  # who wrote with a client id last, as the server says
         self.stirred: Callable[[], None] | None = None  # there are edits to send
         self._replica = replica
         self._unwritten: list[tuple[bytes, Unsaved | None]] = []
@@ -447,6 +452,12 @@ class Document:
             self.refuse_edits()
         self._stir_watchers()
 
+    def told_authors(self, actors: Mapping[int, Actor]) -> None:
+        """The server says who writes with which client ids."""
+        self.actors.update(actors)
+        while len(self.actors) > ACTORS_LIMIT:
+            del self.actors[next(iter(self.actors))]
+
     def refuse_edits(self) -> None:
         """There are edits, and we may only read."""
         unsaved = self.made - self.acknowledged
@@ -492,7 +503,11 @@ class Document:
         states = self.presence.others
         clients = check(update, {}).clocks  # of those that it has structs of
         authors = tuple(
-            Author(client, self.presence.mine if client == self.doc.client_id else states.get(client))
+            Author(
+                client,
+                self.presence.mine if client == self.doc.client_id else states.get(client),
+                self.actors.get(client),
+            )
             for client in clients
         )
         change = Change(mine, found, authors, update)

@@ -35,7 +35,8 @@ WINDOW = 128 << 10  # bytes on their way and not acknowledged; more would only w
 CHUNK = 64 << 10  # of one frame, so that an upload shows signs of life
 BATCH_COUNT, BATCH_BYTES = 5000, 1 << 20  # of the edits that are merged into one upload
 GAPS = 3  # times that the server may send what builds on something that is not here
-VERSION = "collab-client"  # of the provider, as 4.x tells it: on trouble, close the socket; I come back later
+# Of the provider, as 4.x tells it: on trouble, close the socket; I come back later.
+VERSION = hocuspocus.CLIENT
 
 REFUSALS: dict[str, Callable[[str], CollabError]] = {
     kind.code: kind
@@ -106,6 +107,8 @@ class Exchange:
             return  # of a session that has ended, or of one that is not ours
         elif frame.kind == hocuspocus.SYNC_STATUS:
             self._settle(frame.body)
+        elif frame.kind == hocuspocus.AUTHORS:
+            self.document.told_authors(hocuspocus.decode_authors(frame.body))
         elif frame.kind in hocuspocus.ROOM_TYPES:
             for message in protocol.decode(frame.body):
                 if isinstance(message, protocol.SyncStep1):

@@ -36,6 +36,7 @@ from collab.document import TEXT_ROOT, holds_astral, merge
 from collab.errors import CollabError
 
 FOLDER = ".collab"
+TEMPORARY = ".collab-writing-"  # and more: a file that is about to take another's place
 SETTLE = 0.15  # seconds for which a file must stay the same before it is read
 SETTLE_EMPTY = 1.5  # the same for one that is empty or gone: its saver is about to write it
 SETTLE_LIMIT = 10.0  # a file that never rests is read at the next turn
@@ -53,7 +54,12 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     path TEXT PRIMARY KEY,  -- relative to the folder, with forward slashes
     document TEXT NOT NULL UNIQUE,
-    current INTEGER  -- the version that the file is, as far as we know
+    current INTEGER  -- the version that the file was last, as far as we know
+);
+CREATE TABLE IF NOT EXISTS writing (  -- what was to become the file: it has, if its temporary file is gone
+    path TEXT PRIMARY KEY REFERENCES files (path),
+    version INTEGER NOT NULL,
+    temporary TEXT NOT NULL  -- relative to the folder
 );
 CREATE TABLE IF NOT EXISTS versions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -142,6 +148,7 @@ class Folder:
             with self._guarded(), self.replica.transaction():
                 for statement in SCHEMA.split(";\n"):
                     self.database.execute(statement)
+            self._tidy()
 
     @classmethod
     def around(cls, path: Path, *, writes: bool = True) -> Folder:
@@ -151,6 +158,14 @@ class Folder:
             if (root / FOLDER).is_dir():
                 return cls(root, writes=writes)
         raise MirrorError(f"neither {path} nor a folder above it mirrors anything: see `collab clone --help`")
+
+    def _tidy(self) -> None:
+        """Delete what a program that was killed had not yet said it would make the file."""
+        with self._guarded():
+            said = {path for (path,) in self.database.execute("SELECT temporary FROM writing")}
+        for left in self.hidden.glob(f"{TEMPORARY}*"):
+            if os.path.relpath(left, self.root) not in said:
+                left.unlink()
 
     @property
     def database(self) -> sqlite3.Connection:
@@ -229,6 +244,7 @@ class Mirror:
         Raises MirrorError for a file that is no text, or too large, and ReplicaFailed.
         """
         outcome = Outcome(self.path)
+        self._conclude()
         while True:
             data = await self.settle(self.file)
             if not self._take(data, outcome, take_empty):
@@ -246,7 +262,7 @@ class Mirror:
                 self._prune()
                 return outcome
             # A program had the old file open and wrote into it just now: that is no less an edit.
-            self._take(late, outcome, False)
+            self._take(late, outcome, False, late=True)
 
     async def settle(self, file: Path) -> bytes | None:
         """The file's bytes once nobody is writing them; None when there is no file. Raises MirrorError."""
@@ -280,8 +296,9 @@ class Mirror:
 
     # --- from the file
 
-    def _take(self, data: bytes | None, outcome: Outcome, take_empty: bool) -> bool:
-        """Make what was written into the file edits; whether the file is to be written then."""
+    def _take(self, data: bytes | None, outcome: Outcome, take_empty: bool, *, late: bool = False) -> bool:
+        """Make what was written into the file edits, or into what the file was until just now (``late``);
+        whether the file is to be written then."""
         if data is None:
             if self._current() is not None:
                 outcome.note = "the file was gone, and was written again"
@@ -303,7 +320,7 @@ class Mirror:
         outcome.conflicts += _conflicts(base.text, replacements, others)[:CONFLICTS]
         update, state = edited(self._state(base), text, replacements)
         # Together, else a crash between the two would make the edits twice.
-        self.document.adopt(update, lambda: self._remember(text, state, saved=True))
+        self.document.adopt(update, lambda: self._saved(text, state, late))
         outcome.sent += extent(replacements)
         return True
 
@@ -315,7 +332,7 @@ class Mirror:
                 "away, sync, and copy into the new file what you need of it"
             )
         begun = seed(text)  # the same file on two devices is one text
-        self.document.adopt(begun, lambda: self._remember(text, begun, saved=True))
+        self.document.adopt(begun, lambda: self._saved(text, begun, False))
         outcome.sent += len(text)
         return True
 
@@ -350,13 +367,13 @@ class Mirror:
         if current is None or current.text == text:
             return current, False
         versions = self._versions()
-        for version in reversed(versions):  # written, and then we were killed before we could say so
+        for version in reversed(versions):  # written into what the file was before, and then into the file
             if version.id >= current.id and version.text == text:
                 return version, False
         if any(version.text == text for version in versions):
             return current, False
-        last = max((one.id for one in versions if one.saved), default=0)
-        candidates = [one for one in reversed(versions) if last <= one.id <= current.id]
+        last = max((one.id for one in versions if one.saved and one.id <= current.id), default=0)
+        candidates = [one for one in reversed(versions) if last <= one.id]
         likely = sorted(candidates, key=lambda one: outline(one.text, text))[:COMPARED]
         nearest = min(
             sorted(likely, key=lambda one: -one.id), key=lambda one: extent(difference(one.text, text))
@@ -374,32 +391,33 @@ class Mirror:
         if was == text and current is not None and current.text == text:
             return True, None
         self.document.flush()  # a state that is kept must not be ahead of the rows
-        version = self._remember(text, self.document.state(), saved=False)
         if was == text:
-            self._settled(version)
+            self._settled(self._remember(text, self.document.state(), saved=False))
             return True, None
         form = Form(False, os.linesep == "\r\n") if found is None else Form.of(found)
         try:
-            kept = self._replace(form.encode(text), found)
+            temporary = self._prepared(form.encode(text), found)
+            try:
+                self._intend(text, temporary)
+                kept = self._replace(temporary, found)
+            finally:
+                self._conclude()
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise MirrorError(f"{self.path} cannot be written: {error}") from None
         if kept is False:
             return False, None
-        self._settled(version)
         outcome.received += extent(difference(was or "", text))
         outcome.kept = kept if isinstance(kept, Path) else None
         return True, outcome.kept
 
-    def _replace(self, data: bytes, found: bytes | None) -> Path | bool:
-        """Put ``data`` in the file's place, in one step. What was there stays, as the path that is returned;
-        True when there was nothing, False when it was not ``found`` any more."""
-        if found is not None and self.file.stat().st_nlink > 1:
-            return self._overwrite(data, found)
+    def _prepared(self, data: bytes, found: bytes | None) -> Path:
+        """A new file that may take the file's place in one step."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         hidden, beside = self.folder.hidden, self.file.parent
         if hidden.stat().st_dev != beside.stat().st_dev:
             hidden = beside  # what leads to another disk cannot be replaced from this one
-        handle, name = tempfile.mkstemp(dir=hidden, prefix=".collab-writing-")
+        handle, name = tempfile.mkstemp(dir=hidden, prefix=TEMPORARY)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -413,23 +431,31 @@ class Mirror:
                     os.chown(temporary, (owner := self.file.stat()).st_uid, owner.st_gid)
             else:
                 temporary.chmod(0o666 & ~_umask())
-            if self._read(self.file) != found:
-                return False
-            kept: Path | bool = True
-            if found is not None:
-                kept = self._kept_path()
-                try:
-                    os.link(self.file, kept)  # the very file: who has it open may be writing into it
-                except OSError:  # a file system without links
-                    kept.write_bytes(found)
-            os.replace(temporary, self.file)
-            _sync(self.file.parent)
-            return kept
-        finally:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+            _sync(temporary.parent)  # that it is gone shall mean something
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return temporary
 
-    def _overwrite(self, data: bytes, found: bytes) -> Path | bool:
+    def _replace(self, temporary: Path, found: bytes | None) -> Path | bool:
+        """Put ``temporary`` in the file's place. What was there stays, as the path that is returned; True
+        when there was nothing, False when it was not ``found`` any more."""
+        if found is not None and self.file.stat().st_nlink > 1:
+            return self._overwrite(temporary, found)
+        if self._read(self.file) != found:
+            return False
+        kept: Path | bool = True
+        if found is not None:
+            kept = self._kept_path()
+            try:
+                os.link(self.file, kept)  # the very file: who has it open may be writing into it
+            except OSError:  # a file system without links
+                kept.write_bytes(found)
+        os.replace(temporary, self.file)
+        _sync(self.file.parent)
+        return kept
+
+    def _overwrite(self, temporary: Path, found: bytes) -> Path | bool:
         """The same for a file that has other names, which a new file would not have."""
         kept = self._kept_path()
         kept.write_bytes(found)
@@ -439,11 +465,50 @@ class Mirror:
                 kept.unlink()
                 return False
             file.seek(0)
-            file.write(data)
+            file.write(temporary.read_bytes())
             file.truncate()
             file.flush()
             os.fsync(file.fileno())
+        temporary.unlink()
         return kept
+
+    def _intend(self, text: str, temporary: Path) -> None:
+        """Keep the version that ``temporary`` is, before the file becomes it: after a crash it must be known
+        whether it has."""
+        with self.folder._guarded(), self.folder.replica.transaction():
+            version = self._remember(text, self.document.state(), saved=False)
+            self.folder.database.execute(
+                "REPLACE INTO writing VALUES (?, ?, ?)",
+                (self.path, version, os.path.relpath(temporary, self.folder.root)),
+            )
+
+    def _conclude(self) -> None:
+        """See whether the file has become what it was to become, now or before a crash."""
+        database = self.folder.database
+        with self.folder._guarded():
+            found = database.execute(
+                "SELECT version, temporary FROM writing WHERE path = ?", (self.path,)
+            ).fetchone()
+        if found is None:
+            return
+        version, temporary = found[0], self.folder.root / found[1]
+        became = not temporary.exists()
+        with self.folder._guarded(), self.folder.replica.transaction():
+            if became:
+                self._settled(version)
+            else:  # nobody has read it
+                database.execute(
+                    "DELETE FROM versions WHERE id = ? AND NOT saved "
+                    "AND id > (SELECT coalesce(current, 0) FROM files WHERE path = ?)",
+                    (version, self.path),
+                )
+            database.execute("DELETE FROM writing WHERE path = ?", (self.path,))
+        if not became:
+            # The file may have a second name already, and a file with two names is written in place.
+            for kept in (self.folder.hidden / "kept").glob("*"):
+                if self.file.exists() and kept.samefile(self.file):
+                    kept.unlink()
+            temporary.unlink()
 
     def _kept_path(self) -> Path:
         folder = self.folder.hidden / "kept"
@@ -489,8 +554,14 @@ class Mirror:
             ).fetchone()
         return zlib.decompress(state)
 
+    def _saved(self, text: str, state: bytes, late: bool) -> None:
+        """Keep what a program saved, which is what the file is now, unless that has been replaced."""
+        version = self._remember(text, state, saved=True)
+        if not late:
+            self._settled(version)
+
     def _remember(self, text: str, state: bytes, *, saved: bool) -> int:
-        """Keep a version, before the file becomes it: after a crash it must be known again. Its id."""
+        """Keep a version; its id."""
         digest = _digest(text)
         database = self.folder.database
         with self.folder._guarded(), self.folder.replica.transaction():

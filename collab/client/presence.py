@@ -58,7 +58,7 @@ class Presence:
             raw, at = read_var_bytes(data, at)
             try:
                 state = json.loads(raw)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise ProtocolError("a presence that is not JSON") from None
             if client == self.client:
                 if clock >= self._clock and (state is None) != (self._state is None):

@@ -84,7 +84,7 @@ def changed(at: int, **fields: object) -> bytes:
 @pytest.mark.parametrize(
     ("at", "fields"),
     [
-        (0, {"format": 2}), (0, {"collab": "x"}), (0, {"head": -1}), (0, {"head": "4"}), (0, {"title": 5}),
+        (0, {"format": 3}), (0, {"collab": "x"}), (0, {"head": -1}), (0, {"head": "4"}), (0, {"title": 5}),
         (1, {"seq": 1.5}), (1, {"name": None}),
         (3, {"id": ""}), (3, {"id": "x" * 301}), (3, {"name": "a\0b"}), (3, {"name": "\ud800"}),
         (3, {"kind": "god"}),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from pycrdt import merge_updates
+from serverprocess import PATIENCE
 from test_room import Typist, decoded
 from wire import MemoryLog, Wire
 
@@ -24,6 +27,7 @@ from collab.hocuspocus import HOCUSPOCUS, REFUSED, SAVED
 from collab.hub import Hub, Limits
 from collab.log import Actor, Batch, Loaded
 from collab.protocol import SyncStatus
+from collab.room import BATCH_COUNT
 from collab.session import Session
 
 
@@ -48,8 +52,10 @@ class SlowLog(MemoryLog):
 
 
 @asynccontextmanager
-async def running(log: MemoryLog, **limits: float) -> AsyncIterator[Hub]:
-    hub = Hub(log, Limits(**limits))  # type: ignore[arg-type]
+async def running(
+    log: MemoryLog, aside: Callable[..., Awaitable[Any]] = asyncio.to_thread, **limits: float
+) -> AsyncIterator[Hub]:
+    hub = Hub(log, Limits(**limits), aside)  # type: ignore[arg-type]
     async with asyncio.TaskGroup() as tasks:
         ready = asyncio.Event()
         work = tasks.create_task(hub.run(ready))
@@ -61,7 +67,7 @@ async def running(log: MemoryLog, **limits: float) -> AsyncIterator[Hub]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -103,6 +109,41 @@ def test_one_commit_takes_what_waits_in_all_rooms() -> None:
                 hub.receive(room, session, protocol.encode_update(Typist(1).type(0, room.name)))
             await until(lambda: len(log.entries) == 3)
             assert log.appends == 1
+
+    on_a_slow_log(scenario)
+
+
+def test_a_letter_waits_for_one_commit_of_a_bounded_size_and_no_book_is_passed_over_twice() -> None:
+    async def scenario(log: SlowLog) -> None:
+        commits: list[dict[str, int]] = []
+        append = log.append
+
+        async def counted(batches: Sequence[Batch]) -> None:
+            await append(batches)
+            commits.append({batch.document: len(batch.entries) for batch in batches})
+
+        log.append = counted  # type: ignore[method-assign]
+        async with running(log) as hub, AsyncExitStack() as stack:
+            books = []
+            for i in range(6):
+                session, _ = someone()
+                room = await stack.enter_async_context(hub.join(f"book-{i}", session))
+                books.append((room, session, Typist(i + 1)))
+            session, _ = someone()
+            letter = await stack.enter_async_context(hub.join("letter", session))
+            log.gate.clear()
+            for room, author, typist in books:
+                for n in range(300):
+                    hub.receive(room, author, protocol.encode_update(typist.type(n, "a")))
+            hub.receive(letter, session, protocol.encode_update(Typist(9).type(0, "a")))
+            log.gate.set()
+            await until(lambda: letter.durable == 1 and all(room.durable == 300 for room, _, _ in books))
+        largest = hub_module.COMMIT_COUNT + BATCH_COUNT
+        assert max(sum(commit.values()) for commit in commits) < largest
+        assert any("letter" in commit for commit in commits[:2])
+        for i in range(6):
+            waits = [n for n, commit in enumerate(commits) if f"book-{i}" in commit]
+            assert max(later - earlier for earlier, later in pairwise([-1, *waits])) <= 6
 
     on_a_slow_log(scenario)
 
@@ -347,6 +388,25 @@ def test_drain_commits_what_is_pending_and_sends_everyone_away() -> None:
     on_a_slow_log(scenario)
 
 
+def test_a_snapshot_that_is_not_made_in_time_does_not_keep_the_hub_from_ending() -> None:
+    async def stuck(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def scenario(log: SlowLog) -> None:
+        async with running(log, stuck) as hub:
+            session, wire = someone()
+            async with hub.join("d", session) as room:
+                hub.receive(
+                    room, session, protocol.encode_update(Typist(1).type(0, "x" * 2 * hub_module.SMALL))
+                )
+                async with asyncio.timeout(PATIENCE):
+                    await hub.drain(0.5)
+                assert wire.closed is not None
+                assert len(log.entries["d"]) == 1
+
+    on_a_slow_log(scenario)
+
+
 def test_text_is_given_only_as_far_as_it_is_durable() -> None:
     async def scenario(log: SlowLog) -> None:
         async with running(log) as hub:
@@ -428,6 +488,29 @@ def test_a_large_update_with_gaps_is_taken_as_far_as_it_stands() -> None:
     on_a_slow_log(scenario)
 
 
+@pytest.mark.parametrize("sound", [True, False], ids=["that is taken", "that is refused"])
+def test_a_large_update_is_charged_with_what_it_takes_and_not_with_what_it_waits_for(sound: bool) -> None:
+    async def after_others(function: Callable[..., object], *arguments: object) -> object:
+        await asyncio.sleep(2)
+        return await asyncio.to_thread(function, *arguments)
+
+    async def scenario(log: SlowLog) -> None:
+        typist = Typist(1)
+        for _ in range(5_000):
+            typist.type(0, "x" * 20)
+        update = typist.doc.get_update()
+        async with running(log, aside=after_others) as hub:
+            session, wire = someone()
+            async with hub.join("d", session) as room:
+                frame = protocol.encode_update(update if sound else update + b"x")
+                seconds = await hub.receive_large(room, session, frame)
+                assert 0.001 < seconds < 1
+                assert (wire.closed is None) == sound
+                assert (room.head > 0) == sound
+
+    on_a_slow_log(scenario)
+
+
 def test_a_fault_in_a_sweep_or_a_snapshot_ends_no_other_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "TICK", 0.001)
 
@@ -482,7 +565,7 @@ def test_the_next_commit_is_told_to_all_who_ask_and_to_nobody_s_memory() -> None
             async with hub.join("d", session) as room:
                 first, again, other = hub.next_commit("d"), hub.next_commit("d"), hub.next_commit("e")
                 hub.receive(room, session, protocol.encode_update(typist.type(0, "x")))
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE):
                     await asyncio.gather(first, again)
                 assert log.entries["d"][-1].seq == 1
                 assert not other.done()

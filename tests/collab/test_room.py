@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import permutations
 from typing import Any
 
 import hostile
@@ -15,7 +16,7 @@ from collab.errors import StorageUnavailable, UpdateError
 from collab.hocuspocus import HOCUSPOCUS, REFUSED, SAVED
 from collab.log import Loaded, Origin
 from collab.protocol import Y_WEBSOCKET, SyncStep1, SyncStep2, Update
-from collab.room import CONTEST_SECONDS, READ_ONLY, Room
+from collab.room import BATCH_BYTES, CONTEST_SECONDS, READ_ONLY, RETRY_COUNT, Room
 from collab.session import HOLD_COUNT, HOLD_SECONDS, OUTBOX_LIMIT, STREAM_WINDOW, Session
 
 EMPTY_SV = b"\x00"
@@ -255,15 +256,39 @@ def test_r2_a_malformed_frame_ends_its_session_only(frame: bytes, reason: str) -
     assert bench.room.text() == (1, "still here")
 
 
+def test_a_batch_has_a_bounded_number_of_bytes_and_the_next_takes_the_rest() -> None:
+    bench = Bench()
+    session, wire = greet(bench)
+    typist = Typist(1)
+    page = "x" * (BATCH_BYTES * 2 // 3)
+    sent = [typist.type(n * len(page), page) for n in range(3)]
+    for data in sent:
+        send(bench, session, data)
+    bench.room.receive(session, protocol.encode_sync_status(b"1"))
+    for expected in (sent[:2], sent[2:]):
+        assert protocol.SyncStatus(b"1") not in decoded(wire)
+        batch = bench.room.take_pending()
+        assert batch is not None
+        assert [entry.data for entry in batch.entries] == expected
+        bench.room.committed()
+    assert protocol.SyncStatus(b"1") in decoded(wire)
+    assert bench.room.text() == (3, page * 3)
+    assert bench.room.uncommitted_bytes == 0
+
+
+@pytest.mark.parametrize("pages", [0, 1], ids=["in the next batch", "in a later one"])
 def test_r2_an_update_on_which_pycrdt_raises_costs_the_doc_and_the_sender(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, pages: int
 ) -> None:
     bench = Bench()
     (bad, bad_wire), (good, good_wire) = greet(bench), greet(bench)
     typist = Typist(1)
+    kept = "kept" + "x" * BATCH_BYTES * pages
     send(bench, good, typist.type(0, "kept"))
     bench.commit()
-    send(bench, good, typist.type(4, " pending"))
+    if pages:
+        send(bench, good, typist.type(4, kept[4:]))
+    send(bench, good, typist.type(len(kept), " pending"))
 
     evil = Typist(2).type(0, "evil")
     real = document.apply
@@ -282,15 +307,18 @@ def test_r2_an_update_on_which_pycrdt_raises_costs_the_doc_and_the_sender(
     monkeypatch.setattr(document, "apply_batch", apply_batch)
     send(bench, bad, evil)
     bench.room.receive(bad, protocol.encode_sync_status(b"never"))
-    send(bench, good, typist.type(12, " after"))
+    send(bench, good, typist.type(len(kept) + 8, " after"))
     bench.room.receive(good, protocol.encode_sync_status(b"1"))
-    bench.commit()
+    for _ in range(1 + pages):
+        bench.commit()
     assert bad_wire.closed is not None
     assert good_wire.closed is None
-    assert bench.room.text()[1] == "kept pending after"
+    assert bench.room.text()[1] == f"{kept} pending after"
     assert protocol.SyncStatus(b"1") in decoded(good_wire)
     assert protocol.SyncStatus(b"never") not in decoded(bad_wire)
-    assert [(e.seq, e.actor.id) for e in bench.log.entries["d"]] == [(n, good.actor.id) for n in (1, 2, 3)]
+    assert [(e.seq, e.actor.id) for e in bench.log.entries["d"]] == [
+        (n + 1, good.actor.id) for n in range(3 + pages)
+    ]
     assert bench.stats.rebuilt > 0
 
 
@@ -366,6 +394,77 @@ def test_r3_what_waits_is_bounded_in_number_and_in_time() -> None:
     assert bench.room.take_pending() is None
 
 
+def test_updates_that_come_backwards_are_taken_a_few_at_a_time_and_all_of_them() -> None:
+    """What waits for many others is not looked at again for each, and never holds up what others type."""
+    bench = Bench()
+    (backwards, wire), (other, _) = greet(bench), greet(bench)
+    typist, words = Typist(1), "".join(chr(ord("a") + i % 26) for i in range(HOLD_COUNT))
+    letters = [typist.type(i, letter) for i, letter in enumerate(words)]
+    for letter in reversed(letters):
+        send(bench, backwards, letter)
+    bench.room.receive(backwards, protocol.encode_sync_status(b"all"))
+    assert len(bench.room.pending) <= RETRY_COUNT + 1
+    send(bench, other, Typist(2).type(0, "!"))
+    batch = bench.room.take_pending()
+    assert batch is not None
+    bench.log.append_now([batch])
+    bench.room.committed()
+    assert protocol.SyncStatus(b"all") not in decoded(wire)
+    bench.commit()
+    assert not backwards.held
+    assert bench.room.text()[1].replace("!", "") == words
+    assert protocol.SyncStatus(b"all") in decoded(wire)
+
+
+def test_all_that_waited_is_looked_at_again_even_when_it_leaves_nothing_to_commit() -> None:
+    bench = Bench()
+    (late, wire), (swift, _) = greet(bench), greet(bench)
+    typist = Typist(1)
+    letters = [typist.type(i, "x") for i in range(3 * RETRY_COUNT)]
+    for letter in letters[1:]:
+        send(bench, late, letter)
+    bench.room.receive(late, protocol.encode_sync_status(b"all"))
+    send(bench, swift, typist.doc.get_update())
+    bench.commit()
+    assert not late.held
+    assert protocol.SyncStatus(b"all") in decoded(wire)
+    assert len(bench.log.entries["d"]) == 1
+
+
+def test_what_waits_for_several_goes_when_the_last_of_them_is_here_in_any_order() -> None:
+    for order in permutations(range(3)):
+        bench = Bench()
+        waiting, _ = greet(bench)
+        typists = [Typist(client) for client in (1, 2, 3)]
+        needed = [typist.type(0, "abc"[i]) for i, typist in enumerate(typists)]
+        last = Typist(4)
+        for update in needed:
+            last.doc.apply_update(update)
+        send(bench, waiting, last.erase(0, 3))
+        for i in order:
+            assert waiting.held
+            send(bench, waiting, needed[i])
+        bench.commit()
+        assert not waiting.held
+        assert bench.room.text()[1] == ""
+
+
+def test_nothing_is_kept_of_what_waited_when_its_sender_is_gone() -> None:
+    bench = Bench()
+    (gone, _), (stays, _) = greet(bench), greet(bench)
+    typist = Typist(1)
+    first, second = typist.type(0, "a"), typist.type(1, "b")
+    for session in (gone, stays):
+        send(bench, session, second)
+    bench.room.leave(gone)
+    assert not gone.held
+    assert [session for waiting in bench.room._awaited.values() for *_, session in waiting] == [stays]
+    send(bench, stays, first)
+    bench.commit()
+    assert bench.room.text()[1] == "ab"
+    assert not bench.room._awaited
+
+
 def test_r4_what_changes_nothing_costs_no_row() -> None:
     bench = Bench()
     session, wire = greet(bench)
@@ -438,11 +537,7 @@ def test_the_same_actor_goes_on_with_its_client_id_on_a_newer_socket() -> None:
 
 
 def test_a_large_state_is_streamed_and_ended_by_a_step_2() -> None:
-    author = Typist(1)
-    for i in range(3000):
-        author.type(i % 7, "some words that make it large, " * 10)
-    bench = Bench()
-    bench.room = _room_of(bench, author.doc.get_update())
+    bench, author = _large()
     session, wire = bench.join()
     wire.take()
     bench.room.receive(session, protocol.encode_step1(EMPTY_SV))
@@ -458,11 +553,7 @@ def test_a_large_state_is_streamed_and_ended_by_a_step_2() -> None:
 
 
 def test_a_slow_reader_of_a_large_state_gets_what_was_typed_meanwhile_at_its_end() -> None:
-    author = Typist(1)
-    for i in range(3000):
-        author.type(i % 7, "some words that make it large, " * 10)
-    bench = Bench()
-    bench.room = _room_of(bench, author.doc.get_update())
+    bench, author = _large()
     writer, _ = greet(bench)
     slow, wire = bench.join()
     wire.take()
@@ -472,8 +563,7 @@ def test_a_slow_reader_of_a_large_state_gets_what_was_typed_meanwhile_at_its_end
     assert not wire.messages
     send(bench, writer, author.type(0, "typed meanwhile "))
     bench.commit()
-    seq, stored, clocks = bench.room.stored()
-    bench.room.rebase(seq, document.snapshot(stored, clocks, verbatim=False))
+    bench.room.rebase(*_snapshot_of(bench))
     send(bench, writer, author.type(0, "and more "))
     bench.commit()
     assert not wire.messages
@@ -486,6 +576,32 @@ def test_a_slow_reader_of_a_large_state_gets_what_was_typed_meanwhile_at_its_end
     bench.commit()
     reader.take(wire)
     assert str(reader.text) == str(author.text)
+
+
+def test_what_is_kept_for_a_slow_reader_of_a_large_state_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collab.room.MISSED_BYTES", 1000)
+    bench, author = _large()
+    writer, writer_wire = greet(bench)
+    slow, wire = bench.join()
+    wire.unread = STREAM_WINDOW
+    bench.room.receive(slow, protocol.encode_step1(EMPTY_SV))
+    for _ in range(5):
+        send(bench, writer, author.type(0, "x" * 300))
+        bench.commit()
+        bench.room.rebase(*_snapshot_of(bench))
+    assert wire.closed is not None
+    assert wire.closed[0] == 1013
+    assert writer_wire.closed is None
+
+
+def _large() -> tuple[Bench, Typist]:
+    """A room whose state goes out in several messages, and who has written it."""
+    author = Typist(1)
+    for i in range(3000):
+        author.type(i % 7, "some words that make it large, " * 10)
+    bench = Bench()
+    bench.room = _room_of(bench, author.doc.get_update())
+    return bench, author
 
 
 def _room_of(bench: Bench, base: bytes) -> Room:
@@ -566,8 +682,7 @@ def test_snapshots_are_wanted_when_the_tail_outgrows_the_base() -> None:
     send(bench, author, typist.type(0, "x" * 300_000))
     bench.commit()
     assert bench.room.wants_snapshot
-    seq, stored, clocks = bench.room.stored()
-    bench.room.rebase(seq, document.snapshot(stored, clocks, verbatim=False))
+    bench.room.rebase(*_snapshot_of(bench))
     assert not bench.room.wants_snapshot
     assert bench.room.tail == []
     assert bench.room.text()[1] == "x" * 300_000
@@ -725,7 +840,8 @@ def test_r1_a_deletion_is_not_taken_for_known_because_a_refused_update_deletes_t
     assert wire.closed is None
 
 
-def test_who_waits_is_told_though_nothing_is_left_to_commit() -> None:
+@pytest.mark.parametrize("asked", [False, True], ids=["at the commit", "when somebody asks before it"])
+def test_who_waits_is_told_though_nothing_is_left_to_commit(asked: bool) -> None:
     bench = Bench()
     (honest, wire), (evil, _) = greet(bench, "guest:h"), greet(bench, "guest:e")
     big = Typist(1).type(0, "h" * 2000)
@@ -734,6 +850,8 @@ def test_who_waits_is_told_though_nothing_is_left_to_commit() -> None:
     wire.take()
     send(bench, evil, poison(666, 1))
     bench.room.receive(honest, protocol.encode_update(big) + protocol.encode_sync_status(b"7"))
+    if asked:
+        bench.room.text()
     bench.commit()
     assert wire.reading
     assert protocol.SyncStatus(b"7") in decoded(wire)

@@ -21,6 +21,7 @@ from storage.access import (
     NoSuchGrant,
     digest,
 )
+from storage.accounts import Accounts
 from storage.models import links, members, openings
 
 pytestmark = pytest.mark.anyio
@@ -218,6 +219,22 @@ async def test_members_have_a_limit_that_lets_those_there_are_change(access, dat
     await access.set_member(document, "user:1", Role.OWNER)
     await access.remove_member(document, "user:2")
     await access.set_member(document, BOB, Role.VIEWER)
+
+
+async def test_a_member_who_has_written_nothing_is_called_what_their_account_is(access, database, document):
+    account = await Accounts(database).sign_up("bob@example.org", "Bob", "hash")
+    for person in (account.actor.id, account.id, EVE):
+        await access.set_member(document, person, Role.VIEWER)
+    link, _ = await access.create_link(document, Role.VIEWER, ADA, history=True)
+    await access.open_link(link.id, account.actor.id)
+    assert {member.person: member.name for member in await access.members(document)} == {
+        ADA: "",
+        account.actor.id: "Bob",
+        account.id: "",
+        EVE: "",
+    }
+    count, (arrival,) = (await access.arrivals(document))[link.id]
+    assert (count, arrival.person, arrival.name) == (1, account.actor.id, "Bob")
 
 
 # --- links -------------------------------------------------------------------------------------------

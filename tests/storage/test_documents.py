@@ -136,6 +136,22 @@ async def test_a_cursor_of_someone_else_is_refused(documents, cursor):
         await documents.list(limit=3, cursor=cursor)
 
 
+async def test_documents_come_by_title_or_by_when_they_were_made_page_by_page(documents, updates):
+    for name, title in (("b", "Ähre"), ("a", "zebra"), ("c", ""), ("d", "Apfel"), ("e", "apfel")):
+        await documents.create(name, title, "user:ada")
+    await edit(updates, "b", 1, SOON)
+    assert await names(documents) == ["b", "e", "d", "c", "a"]
+    assert await names(documents, sort="created") == ["e", "d", "c", "a", "b"]
+    by_title = await names(documents, sort="title")
+    assert by_title[:2] == ["d", "e"]
+    assert sorted(by_title) == ["a", "b", "c", "d", "e"]
+    assert by_title.index("c") < by_title.index("a")
+    assert await names(documents, sort="title", query="apfel") == ["d", "e"]
+    page = await documents.list(limit=1, sort="title")
+    with pytest.raises(InvalidRequest, match="another order"):
+        await documents.list(limit=1, cursor=page.cursor)
+
+
 @pytest.mark.parametrize("limit", [0, -1, 1001])
 async def test_a_limit_out_of_bounds_is_refused(documents, limit):
     with pytest.raises(InvalidRequest, match="limit"):

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pages import DIST, Person
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from pages import DIST, PATIENCE_MS, SECRET, Person
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 from serverprocess import Server
 from stockclients import CHROMIUM_FLAGS, Host, NodeHost, PageHost, bundle, install
 
@@ -17,6 +17,15 @@ from stockclients import CHROMIUM_FLAGS, Host, NodeHost, PageHost, bundle, insta
 def server(make_server: Callable[..., Server], request: pytest.FixtureRequest) -> Server:
     """A server with the settings that the test is parametrized with, or the default ones."""
     return make_server(**getattr(request, "param", {}))
+
+
+@pytest.fixture(scope="module")
+def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all, on which nobody may do anything until they are let in."""
+    server = Server(tmp_path_factory.mktemp("closed"), secret=SECRET)
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +38,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> str:
 def browser(require: Callable[[object, str], None]) -> Iterator[Browser]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     require(chromium, "Chromium is needed")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_FLAGS))
         yield browser

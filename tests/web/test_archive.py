@@ -20,6 +20,7 @@ from storage.database import Database
 from storage.labels import Labels
 from storage.log import UpdateLog
 
+PNG = b"\x89PNG\r\n\x1a\n and so on"
 ROOT = bearer(token("root", name="Root", **{"import": True}))
 OTHER = bearer(token("other", name="Somebody else"))
 
@@ -27,7 +28,7 @@ OTHER = bearer(token("other", name="Somebody else"))
 class House:
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.api = httpx.Client(base_url=f"{server.url}/api", headers=ROOT, timeout=30)
+        self.api = httpx.Client(base_url=f"{server.url}/api", headers=ROOT)
         self.made = 0
 
     def document(self, keys: int = 40) -> str:
@@ -71,6 +72,25 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 def lines(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.splitlines()]
+
+
+def test_an_archive_brings_its_images(house: House) -> None:
+    name = house.document()
+    path = f"/documents/{name}/images"
+    hashes = [house.api.post(path, content=image).json()["hash"] for image in (PNG, PNG + b"another")]
+    data = house.export(name)
+    assert lines(data)[0]["format"] == 2
+    assert house.take(data, "with images").status_code == 201
+    assert house.export("with images") == data
+    for hash in hashes:
+        assert house.api.delete(f"{path}/{hash}").status_code == 204
+    shown = [house.api.get(f"/documents/with images/images/{hash}").content for hash in hashes]
+    assert shown == [PNG, PNG + b"another"]
+    for wrong in (data.replace(b'"format":2', b'"format":1'), data.replace(b'"images":2', b'"images":1')):
+        assert house.take(wrong, "never").status_code == 422
+    picture = base64.b64encode(PNG)
+    assert house.take(data.replace(picture, base64.b64encode(b"<svg>")), "never").status_code == 422
+    assert "never" not in house.names()
 
 
 def test_an_archive_comes_in_and_goes_out_again_to_the_byte(house: House) -> None:
@@ -229,7 +249,7 @@ def test_export_takes_the_right_to_history(house: House, history: bool | None, s
 
 def test_archives_have_a_bound_and_other_bodies_keep_theirs(make_server: Callable[..., Server]) -> None:
     server = make_server(secret=SECRET, import_bytes=2 << 20)
-    api = httpx.Client(base_url=f"{server.url}/api", headers=ROOT, timeout=30)
+    api = httpx.Client(base_url=f"{server.url}/api", headers=ROOT)
     assert api.post("/import", content=b" " * (3 << 20)).status_code == 413
     assert api.post("/import", content=iter([b" " * (1 << 20)] * 3)).status_code == 413
     assert api.post("/import", content=b" " * (3 << 19)).json()["code"] == "invalid-request"

@@ -21,7 +21,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from serverprocess import Server, free_port
+from serverprocess import Server, reserve_port
 from visitor import SECRET, Visitor, bearer, token
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
@@ -363,7 +363,7 @@ def actor_of(server: Server, given: str) -> tuple[str, str, str]:
         ({"exp": 2**62}, ("user:ada", "user", "")),
         ({"exp": 10**400}, ("user:ada", "user", "")),
         ({"exp": "99999999999"}, ("user:ada", "user", "")),
-        ({"exp": time.time() + 600.5}, ("user:ada", "user", "")),
+        ({"exp": time.time() + 86_400.5}, ("user:ada", "user", "")),
         ({"iss": "anybody", "jti": "1", "azp": "x", "scope": "y"}, ("user:ada", "user", "")),
         ({"documents": None}, ("user:ada", "user", "")),
         ({"documents": {"by *": "editor", "\ud800*": "owner", "a\0*": "owner"}}, ("user:ada", "user", "")),
@@ -530,7 +530,8 @@ def test_operators_sign_with_the_secret_all_the_same(public_keys: Server) -> Non
 
 def test_while_keys_cannot_be_read_clients_are_told_to_come_back(make_server: Callable[..., Server]) -> None:
     """No denial: it is not the token's fault. Nor do they learn where the keys are."""
-    port = free_port()
+    nobody = reserve_port()
+    port = nobody.getsockname()[1]
     server = make_server(secret=SECRET, jwks=f"http://operator:hunter2@127.0.0.1:{port}/keys.json")
     for method, path in (("GET", f"/api/documents/{DOCUMENT}"), ("GET", "/api/documents")):
         answer = httpx.request(method, server.url + path, headers=bearer(signed(RSA, "rsa")))
@@ -811,6 +812,9 @@ def test_a_guest_cookie_is_out_of_reach_of_scripts_and_lasts(shared_secret: Serv
 def test_behind_an_https_address_the_guest_cookie_is_secure(make_server: Callable[..., Server]) -> None:
     server = make_server(secret=SECRET, public_url="https://docs.example.org")
     assert "Secure" in httpx.get(f"{server.url}/").headers["set-cookie"].split("; ")
+    out = httpx.delete(f"{server.url}/api/session").headers["set-cookie"]
+    assert out.startswith("__Host-collab_session=")
+    assert "Secure" in out.split("; ")
 
 
 def test_what_a_client_says_of_itself_counts_for_nothing_in_the_log(server: Server) -> None:

@@ -39,7 +39,7 @@ class House:
         self.server = Server(data, secret=SECRET, rooms_per_minute=0)
         self.server.start()
         self.data = str(data)
-        self.api = httpx.Client(base_url=f"{self.server.url}/api", headers=bearer(ADA), timeout=30)
+        self.api = httpx.Client(base_url=f"{self.server.url}/api", headers=bearer(ADA))
         self.make(NAME)
 
     def make(self, name: str) -> str:
@@ -329,6 +329,20 @@ def test_an_archive_goes_out_and_comes_in_to_the_byte(house: House, tmp_path: Pa
     for where in (house.server.url, str(fresh)):
         assert "archive" in collab("import", where, "cut.jsonl", status=1)
     assert len(json.loads(collab("log", str(fresh), "plan", "--json"))["versions"]) == 2
+
+
+@pytest.mark.parametrize("format", ["markdown", "html", "docx"])
+def test_a_document_is_exported_for_other_programs_wherever_it_is(
+    house: House, collab: Collab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in ([house.url], [house.data, NAME]):
+        collab("export", *place, "--format", format, "--at", "Sent", "-o", f"{len(place)}")
+    remote, local = ((tmp_path / name).read_bytes() for name in "12")
+    assert remote[:200] == local[:200]
+    if format != "docx":
+        assert b"very" not in remote
+        assert b"Plan" in remote
 
 
 def test_an_export_that_was_cut_off_leaves_what_was_there(

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import httpx
 import pytest
-from serverprocess import Server
+from pycrdt import Doc, Text
+from serverprocess import PATIENCE, Server
 from visitor import SECRET, STEP1, Visitor, bearer, token
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from yclient import client
 
 from collab import protocol
-from collab.protocol import var_string, var_uint
+from collab.protocol import read_var_bytes, var_string, var_uint
 from web.auth import Authenticator, Identity
 from web.connections import Connections
 from web.hocuspocus import CHANNELS, QUEUE_BYTES, QUEUE_COUNT, STATELESS_BYTES
@@ -203,19 +207,67 @@ class Bare:
     async def send(self, name: str, message: bytes) -> None:
         await self.socket.send(var_string(name) + message)
 
+    async def send_together(self, name: str, *messages: bytes) -> None:
+        """All in one write, so that the server reads the last before it has thought about the first."""
+        for message in messages[:-1]:
+            self.socket.protocol.send_binary(var_string(name) + message)
+        await self.send(name, messages[-1])
+
+    async def kinds(self, name: str) -> list[bytes]:
+        """The type and step of each answer to what was sent so far."""
+        heard = []
+        await self.socket.send(b"\x09")
+        async with asyncio.timeout(PATIENCE):
+            while (frame := await self.socket.recv()) != b"\x0a":
+                assert isinstance(frame, bytes)
+                heard.append(frame[len(var_string(name)) :][:2])
+        return heard
+
     async def alive(self) -> bool:
         await self.socket.send(b"\x09")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (frame := await self.socket.recv()) != b"\x0a":
                 assert frame
         return True
 
-    async def ended(self, seconds: float = 10) -> tuple[int, str]:
+    async def ended(self, seconds: float = PATIENCE) -> tuple[int, str]:
         async with asyncio.timeout(seconds):
             with suppress(ConnectionClosed):
                 while True:
                     await self.socket.recv()
         return self.socket.close_code or 1006, self.socket.close_reason or ""
+
+
+def test_a_large_state_arrives_though_a_large_edit_was_sent_before_the_document_was_open(
+    server: Server,
+) -> None:
+    """What waits for the document is taken one after the other, and meanwhile the network drains."""
+    rng = random.Random(3)
+
+    async def scenario() -> None:
+        async with client(server.ws_url, "large", additional_headers=bearer(token())) as writer:
+            for _ in range(12):
+                await writer.insert(0, rng.randbytes(50_000).hex())
+            await writer.saved()
+            written = str(writer.text)
+        edit, doc = Doc[Any](), Doc[Any]()
+        edit.get("pasted", type=Text).insert(0, rng.randbytes(10_000).hex())
+        text = doc.get("content", type=Text)
+        early = auth(token()), STEP1, protocol.encode_update(edit.get_update())
+        async with Bare(server) as one:
+            await one.send_together("large", *early)
+            async with asyncio.timeout(PATIENCE):
+                while str(text) != written:
+                    frame = await one.socket.recv()
+                    assert isinstance(frame, bytes)
+                    body = frame[len(var_string("large")) :]
+                    if body[0] in (0, 4) and body[1] in (1, 2):  # an update, or many
+                        doc.apply_update(read_var_bytes(body, 2)[0])
+
+    asyncio.run(scenario())
+
+
+DENIED, AUTHENTICATED = b"\x02\x01", b"\x02\x02"
 
 
 def auth(given: str) -> bytes:
@@ -282,12 +334,59 @@ def test_what_is_sent_before_a_token_is_good_is_bounded_in_number_and_in_bytes(s
                 await one.send("d", protocol.encode_awareness(b"\x00"))
             assert await one.alive()
         async with Bare(server) as one:
-            step1 = protocol.encode_step1(b"\x00" * 60_000)
+            presence = protocol.encode_awareness(b"\x00" * 60_000)
             with suppress(ConnectionClosed):
                 for n in range(CHANNELS - 1):
-                    await one.send(f"d{n}", auth("rubbish"))
-                    await one.send(f"d{n}", step1)
+                    await one.send(f"d{n}", presence)
+                    await one.send(f"d{n}", presence)
             assert await one.ended() == (4500, "too much was sent before a valid token")
+
+    asyncio.run(scenario())
+
+
+def test_what_comes_late_of_a_denied_provider_does_not_answer_for_the_next(server: Server) -> None:
+    """The token and the step 1 of a provider may come far apart: answered with what the next one on its
+    socket sends, it would give that one two acknowledgements for one."""
+
+    async def scenario() -> None:
+        async with Bare(server) as one:
+            await one.send("late", auth("rubbish"))
+            assert await one.socket.recv()
+            for message in (STEP1, protocol.encode_awareness(b"\x00"), auth(token())):
+                await one.send("late", message)
+            assert (await one.socket.recv()).startswith(var_string("late") + AUTHENTICATED)
+            assert await one.kinds("late") == []
+            await one.send("late", STEP1)
+            assert await one.kinds("late") == [b"\x00\x00", b"\x00\x01"], "a step 1 and a step 2"
+
+    asyncio.run(scenario())
+
+
+def test_a_second_token_is_tried_when_the_first_is_denied_with_what_came_behind_it(server: Server) -> None:
+    async def scenario() -> None:
+        async with Bare(server) as one:
+            await one.send_together("twice", auth("rubbish"), STEP1, auth(token()), STEP1)
+            heard = [(await one.socket.recv())[len(var_string("twice")) :][:2] for _ in range(4)]
+            assert heard == [DENIED, AUTHENTICATED, b"\x00\x00", b"\x00\x01"]
+            assert await one.alive()
+        async with Bare(server) as one:
+            await one.send_together("torn", auth("rubbish"), b"\x02\x00\xff")
+            code, reason = await one.ended()
+            assert code == 4400
+            assert reason
+
+    asyncio.run(scenario())
+
+
+def test_who_has_no_token_to_send_may_ask_again_after_a_denial(server: Server) -> None:
+    """Providers up to 2.x without a token send nothing but their step 1."""
+
+    async def scenario() -> None:
+        async with Bare(server) as one:
+            for _ in range(2):
+                await one.send("mute", STEP1)
+                frame = await one.socket.recv()
+                assert frame.startswith(var_string("mute") + DENIED)
 
     asyncio.run(scenario())
 

@@ -7,9 +7,12 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from pycrdt import Doc, Text
+from pictures import PNG
+from pycrdt import Doc, Map, Text
 from serverprocess import Server
 from yclient import Client, client
+
+from collab import protocol
 
 
 @pytest.fixture
@@ -169,6 +172,62 @@ def test_the_list_is_newest_change_first_and_pages_with_a_cursor(
     assert [d["name"] for d in api.get("/documents?q=title+C").json()["documents"]] == ["paged-c"]
 
 
+def test_a_document_is_made_with_what_it_says(api: httpx.Client) -> None:
+    text = "---\ntags: a\n---\n\n# Ünder 😀\n" * 2000
+    made = api.post("/documents", json={"title": "Notes", "text": text}).json()
+    assert (made["head"] > 0, made["title"]) == (True, "Notes")
+    assert api.get(f"/documents/{made['name']}/content").text == text
+    updates = api.get(f"/documents/{made['name']}/updates").json()["updates"]
+    assert {update["origin"] for update in updates} == {"import"}
+    headers = {"content-type": "application/json"}
+    broken = api.post("/documents", content=b'{"text": "\\ud800"}', headers=headers)
+    assert broken.status_code == 422
+
+
+def test_a_copy_says_and_shows_the_same_and_has_no_past(api: httpx.Client, shared_server: Server) -> None:
+    api.post("/documents", json={"name": "original", "title": "Plan"})
+    image = api.post("/documents/original/images", content=PNG).json()
+
+    async def write() -> None:
+        async with client(shared_server.ws_url, "original") as c:
+            await c.insert(0, "a secret that goes")
+            await c.saved()
+            await c.delete(0, 18)
+            await c.insert(0, f"😀 ![x]({image['url']})")
+            await c.saved()
+
+    asyncio.run(write())
+    made = api.post("/documents/original/copies", json={})
+    assert made.status_code == 201
+    copy = made.json()
+    assert made.headers["location"] == f"/api/documents/{copy['name']}"
+    assert (copy["title"], copy["role"], copy["head"]) == ("Copy of Plan", "owner", 1)
+    text = api.get(f"/documents/{copy['name']}/content").text
+    assert text == f"😀 ![x](/api/documents/{copy['name']}/images/{image['hash']})"
+    api.delete(f"/documents/original/images/{image['hash']}")
+    assert api.get(f"/documents/{copy['name']}/images/{image['hash']}").content == PNG
+    assert b"secret" not in api.get(f"/documents/{copy['name']}/content?format=yjs").content
+    named = api.post("/documents/original/copies", json={"name": "second", "title": "Other"}).json()
+    assert (named["name"], named["title"]) == ("second", "Other")
+    assert api.post("/documents/original/copies", json={"name": "second"}).status_code == 409
+    api.post("/documents", json={"name": "empty"})
+    assert api.post("/documents/empty/copies", json={}).json()["head"] == 0
+
+
+def test_a_copy_of_what_is_more_than_text_has_all_of_it(api: httpx.Client, shared_server: Server) -> None:
+    async def write() -> None:
+        doc: Doc = Doc()
+        doc["shapes"], doc["content"] = Map({"circle": 3}), Text("a text")
+        async with client(shared_server.ws_url, "shapes") as c:
+            await c.send(protocol.encode_update(doc.get_update()))
+            await c.saved()
+
+    asyncio.run(write())
+    name = api.post("/documents/shapes/copies", json={}).json()["name"]
+    roots = api.get(f"/documents/{name}/content?format=json").json()["roots"]
+    assert roots == {"content": "a text", "shapes": {"circle": 3}}
+
+
 def test_visiting_a_document_does_not_make_it(api: httpx.Client, shared_server: Server) -> None:
     async def visit() -> None:
         async with client(shared_server.ws_url, "looked-at"):
@@ -198,6 +257,7 @@ def test_the_openapi_document_tells_of_every_route_and_its_problems(api: httpx.C
     assert set(spec["paths"]) == {
         "/api/documents",
         "/api/documents/{document}",
+        "/api/documents/{document}/copies",
         "/api/documents/{document}/content",
         "/api/documents/{document}/versions",
         "/api/documents/{document}/versions/{version}",
@@ -208,6 +268,9 @@ def test_the_openapi_document_tells_of_every_route_and_its_problems(api: httpx.C
         "/api/documents/{document}/undo",
         "/api/documents/{document}/updates",
         "/api/documents/{document}/export",
+        "/api/documents/{document}/download",
+        "/api/documents/{document}/images",
+        "/api/documents/{document}/images/{hash}",
         "/api/import",
         "/api/documents/{document}/members",
         "/api/documents/{document}/members/{person}",

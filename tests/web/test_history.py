@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from pycrdt import Array, Doc, Map, Text
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 from stockclients import UNICODE, Host, NodeHost, Peer, install
 from visitor import SECRET, bearer, token
 from yclient import client
@@ -49,7 +49,7 @@ class Api:
 
     def __init__(self, server: Server, document: str, headers: dict[str, str]) -> None:
         self.path = f"/api/documents/{document}"
-        self.client = httpx.Client(base_url=server.url, headers=headers, timeout=60)
+        self.client = httpx.Client(base_url=server.url, headers=headers)
 
     def get(self, path: str, status: int = 200, **query: Any) -> Any:
         answer = self.client.get(self.path + path, params=query)
@@ -218,7 +218,7 @@ def test_emoji_from_a_javascript_client_are_counted_as_characters(
     peer = Peer(node, "3", server.ws_url, name, params={"token": token("ada", name="Ada")})
     peer.until(synced=True)
     peer.call("insert", 0, UNICODE)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while ada.content() != UNICODE:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -294,6 +294,18 @@ def test_a_restore_keeps_authors_of_what_stays_and_the_past_as_it_was(server: Se
     assert part["stats"] == {"inserted": 7, "deleted": 0}
 
 
+def test_a_restore_with_a_note_makes_a_named_version_that_says_it(server: Server, ada: Api) -> None:
+    write(server, ada, ADA, (0, 0, "one"), (3, 0, " two"))
+    for round in (1, 2):
+        answer = ada.post("/restore", {"from": 1, "note": "the board wants it"})
+        (label,) = answer["version"]["labels"]
+        assert (label["name"], label["note"]) == (f"Restored 1 ({1 + 2 * round})", "the board wants it")
+        assert ada.get("/versions", kind="named")["versions"][0]["labels"] == [label]
+        write(server, ada, ADA, (3, 0, " two"))
+    assert ada.post("/restore", {"from": 1, "note": "\0"}, 422)["code"] == "invalid-request"
+    assert ada.content() == "one two"
+
+
 def test_an_undo_takes_back_one_person_s_edits_and_keeps_everyone_else_s(server: Server, ada: Api) -> None:
     write(server, ada, ADA, (0, 0, "The cat sat on the mat."))
     write(server, ada, BOB, (4, 3, "dog"), (0, 0, "BOB "))
@@ -328,7 +340,7 @@ def test_restores_and_undos_beside_a_stock_client_that_types_converge(
         elif number % 3 == 2:
             ada.post("/undo", {"actor": "user:bob"})
         finish()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while peer.state["text"] != ada.content():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -369,16 +381,16 @@ def test_no_answer_depends_on_a_cache_or_on_a_process_that_lives(
     write(server, api, ADA, *((at, deleted, inserted) for at, deleted, inserted in patches))
     fresh = answers(api)
     database = server.data / "collab.db"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not rows(database, "SELECT seq FROM histories"):
         assert time.monotonic() < deadline, "the history was worked out, and is not kept"
         time.sleep(0.1)
     server.kill()
     server.start()
     assert answers(api) == fresh, "from the cache"
-    for worker in children(server.pid):
+    for worker in server.children():
         os.kill(worker, signal.SIGKILL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while (asked := api.client.get(f"{api.path}/versions")).status_code == 503:
         assert asked.json()["code"] == "history-busy"
         assert time.monotonic() < deadline
@@ -403,11 +415,6 @@ def rows(database: Path, statement: str) -> list[Any]:
         return connection.execute(statement).fetchall()
     finally:
         connection.close()
-
-
-def children(pid: int) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
-    return [int(line) for line in found.stdout.split()]
 
 
 def test_who_asks_too_much_at_once_waits_and_others_do_not(server: Server, ada: Api) -> None:

@@ -17,7 +17,7 @@ import jwt
 import pytest
 from cable import Cable
 from replay import paper, typed
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 from stockclients import HOCUSPOCUS, UNICODE, Host, Peer, all_until, room_path
 
 SECRET = "a secret that only these tests and their servers know"
@@ -170,7 +170,7 @@ def wire(peer: Peer) -> list[Frame]:
 def statuses(peer: Peer, document: str) -> list[int]:
     """Wait until every edit that ``peer`` sent for ``document`` is answered; the answers. There are never
     more of them than of edits."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while True:
         answers: list[int] = []
         edits = 0
@@ -422,7 +422,6 @@ def test_what_is_counted_as_synced_outlives_kill_9_of_the_server_and_of_the_clie
     for number in range(rounds):
         document = f"d{number // 10}"
         host = make_host(runtime, own_server)
-        own_server.prepare()
         peers = [opened(host, own_server, g, document) for g in HOCUSPOCUS]
         all_until(peers, synced=True)
         for peer in peers:
@@ -466,7 +465,7 @@ def test_who_may_only_read_sees_everything_and_changes_nothing(host: Host, own_s
         # The empty step 2 that answered the own_server's step 1, then the two edits.
         assert statuses(viewer, "d") == [1, 0, 0]
         viewer.call("sync")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while (told := statuses(viewer, "d")) == [1, 0, 0]:
             assert time.monotonic() < deadline
         assert told == [1, 0, 0, 0]  # now its step 2 carries them
@@ -745,7 +744,7 @@ def test_offline_edits_arrive_once(host: Host, server: Server, document: str) ->
         peer.call("connect")
         peer.until(40, synced=True, connected=True)
         peer.call("insert", -1, f"<{peer.generation} 5>")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while (found := stored(server, document))[1].count(peer.generation) < 6:
             assert time.monotonic() < deadline
         assert found[0] - before <= 6

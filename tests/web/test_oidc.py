@@ -21,7 +21,7 @@ import pytest
 import stockclients
 from joserfc import jws
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
-from serverprocess import Server, free_port
+from serverprocess import Server, reserve_port
 
 from web import auth, session, settings
 
@@ -109,7 +109,8 @@ def failed(answer: httpx.Response, status: int, sentence: str) -> None:
 def certified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
     """A server and the issuer of its provider, oidc-provider in Node."""
     stockclients.install()
-    port = free_port()
+    reserved = reserve_port()
+    port = reserved.getsockname()[1]
     server = collab(tmp_path_factory.mktemp("oidc"), f"http://127.0.0.1:{port}")
     here = {"client_id": CLIENT, "redirect_uris": [f"{server.url}/auth/oidc/callback"]}
     clients = [
@@ -634,7 +635,8 @@ def test_a_provider_that_says_odd_things_of_itself_is_not_used(tmp_path: Path) -
 
 
 def test_a_provider_that_is_not_there_is_told_as_that(tmp_path: Path) -> None:
-    server = collab(tmp_path, f"http://127.0.0.1:{free_port()}")
+    nobody = reserve_port()
+    server = collab(tmp_path, f"http://127.0.0.1:{nobody.getsockname()[1]}")
     server.start()
     try:
         failed(Browser(server).get("/auth/oidc"), 502, "does not answer now: try again in a minute")

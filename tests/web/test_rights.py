@@ -142,6 +142,9 @@ ROUTES: dict[str, Answers] = {
     "PATCH /api/documents/{document}": answers(
         401, 401, 404, 403, 403, 200, 200, json=lambda _: {"title": "x"}
     ),
+    "POST /api/documents/{document}/copies": answers(
+        401, 401, 404, 201, 201, 201, 201, json=lambda p: {"name": p["new"]}
+    ),
     "GET /api/documents/{document}/content": answers(401, 401, 404, 200, 200, 200, 200),
     "GET /api/documents/{document}/versions": answers(401, 401, 404, 403, 403, 200, 200),
     "GET /api/documents/{document}/versions/{version}": answers(401, 401, 404, 403, 403, 200, 200),
@@ -164,6 +167,12 @@ ROUTES: dict[str, Answers] = {
     ),
     "GET /api/documents/{document}/updates": answers(401, 401, 404, 403, 403, 200, 200),
     "GET /api/documents/{document}/export": answers(401, 401, 404, 403, 403, 200, 200),
+    "GET /api/documents/{document}/download": answers(401, 401, 404, 200, 200, 200, 200),
+    "GET /api/documents/{document}/images": answers(401, 401, 404, 200, 200, 200, 200),
+    # There is no image in the request, nor any in the document.
+    "POST /api/documents/{document}/images": answers(401, 401, 404, 403, 403, 415, 415),
+    "GET /api/documents/{document}/images/{hash}": answers(401, 401, 404, 404, 404, 404, 404),
+    "DELETE /api/documents/{document}/images/{hash}": answers(401, 401, 404, 403, 403, 403, 404),
     "POST /api/import": answers(401, 401, *[403] * 5),
     "GET /api/documents/{document}/members": answers(401, 401, 404, 403, 403, 403, 200),
     "PUT /api/documents/{document}/members/{person}": answers(
@@ -194,6 +203,7 @@ ROUTES: dict[str, Answers] = {
     "GET /s": everybody(200, 200),
     "GET /join": everybody(200, 200),
     "GET /sign-in": everybody(200, 200),
+    "GET /device": everybody(200, 200),
     "GET /d/{document:path}": everybody(200, 200),
     "GET /{name}": everybody(404, 404),  # there is no such file
     "DELETE /api/documents/{document}": answers(401, 401, 404, 403, 403, 403, 204),
@@ -202,11 +212,13 @@ ROUTES: dict[str, Answers] = {
 # A token that brings its own rights, and a guest's cookie, by role; otherwise they are as a member's token.
 BY_CLAIMS = {
     "POST /api/documents": (403, 403, 403, 201, 201),
+    "POST /api/documents/{document}/copies": (404, 403, 403, 201, 201),
     "POST /api/links/open": (403, 403, 403, 403, 403),
 }
 BY_LINK = {
     "POST /api/import": (401, 401, 401, 401, 401),
     "POST /api/documents": (401, 401, 401, 401, 401),
+    "POST /api/documents/{document}/copies": (404, 401, 401, 401, 401),
     "PATCH /api/me": (200, 200, 200, 200, 200),
 }
 WAYS: dict[str, Mapping[str, Sequence[int]]] = {"member": {}, "claims": BY_CLAIMS, "link": BY_LINK}
@@ -303,6 +315,7 @@ class House:
             "link": self.link(document, "viewer")[0] if "{link}" in path else "",
             "account": "nobody",
             "version": "1",
+            "hash": "0" * 64,
             "name": "no-such-file",
             "new": f"new {self.made}",
             "secret": self.link_elsewhere,

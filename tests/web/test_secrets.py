@@ -24,7 +24,7 @@ from urllib.parse import quote
 import httpx
 import jwt
 import pytest
-from serverprocess import Server, free_port
+from serverprocess import Server, reserve_port
 from visitor import STEP1, Visitor, bearer, token
 from yclient import client
 
@@ -103,7 +103,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
     made.metrics = httpx.get(f"{server.url}/metrics").content  # type: ignore[attr-defined]
     server.stop()
     yield made
-    if server.process is not None and server.process.poll() is None:
+    if server.alive:
         server.kill()
 
 
@@ -358,7 +358,9 @@ def test_a_database_s_password_is_not_in_what_is_said_when_it_cannot_be_reached(
     command: str,
     url: str,
 ) -> None:
-    monkeypatch.setenv("COLLAB_DATABASE_URL", url.format("canary-dsn-password", port=free_port()))
+    nobody = reserve_port()
+    port = nobody.getsockname()[1]
+    monkeypatch.setenv("COLLAB_DATABASE_URL", url.format("canary-dsn-password", port=port))
     try:
         status = cli.main([command, f"--data={tmp_path}", "--log-level=debug"])
     except SystemExit as end:
@@ -403,7 +405,7 @@ def test_a_crash_in_a_request_tells_nobody_what_it_held(
                 told.append(str(error))
 
     asyncio.run(sockets())
-    server.process.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
+    server.signal(signal.SIGTERM)
     server.stop()
     log = server.log.read_bytes()
     assert b"Traceback" in log

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serverprocess import Server
+from serverprocess import PATIENCE, Server, reserve_port
 from yclient import Client, client
 
 from web import settings
@@ -90,13 +90,35 @@ def test_a_taken_port_is_said_plainly(server: Server, tmp_path: Path) -> None:
     assert "address already in use" in result.stderr.lower()
 
 
+def test_the_command_says_where_it_serves_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """Other servers of these tests are forked from a process that has imported everything."""
+    with reserve_port() as reserved:
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        command = [
+            sys.executable,
+            "-m",
+            "web",
+            "serve",
+            f"--port={url.rsplit(':')[-1]}",
+            f"--data={tmp_path}",
+        ]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as serving:
+            assert serving.stdout is not None
+            assert serving.stdout.readline() == f"Collab is at {url} (Ctrl+C stops it)\n"
+            assert httpx.get(f"{url}/readyz").status_code == 200
+            serving.send_signal(signal.SIGINT)
+            assert serving.wait(PATIENCE) == 0
+
+
 def test_sigterm_commits_closes_with_1012_and_exits(server: Server) -> None:
     async def scenario() -> None:
         clients = [await Client(server.ws_url, f"d{i % 3}").open() for i in range(30)]
         await asyncio.gather(*(c.synced.wait() for c in clients))
         for c in clients:
             await c.insert(0, "last words ")
-        server.process.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
+        server.signal(signal.SIGTERM)
         for c in clients:
             assert (await c.ended())[0] == 1012
         started = time.monotonic()
@@ -131,7 +153,6 @@ def test_sigterm_does_not_wait_for_a_peer_that_reads_nothing(make_server: Callab
 
 def test_a_second_signal_stops_at_once(make_server: Callable[..., Server]) -> None:
     server = make_server(shutdown_seconds=120, commit_patience=120)
-    assert server.process is not None
 
     async def scenario() -> None:
         writer = await Client(server.ws_url, "d").open()
@@ -140,11 +161,11 @@ def test_a_second_signal_stops_at_once(make_server: Callable[..., Server]) -> No
             other.execute("BEGIN IMMEDIATE")  # nothing can be committed now: a clean stop would wait
             await writer.insert(0, "not saved")
             await asyncio.sleep(0.5)
-            server.process.send_signal(signal.SIGTERM)
+            server.signal(signal.SIGTERM)
             await asyncio.sleep(1)
-            assert server.process.poll() is None
-            server.process.send_signal(signal.SIGINT)
-            assert await asyncio.to_thread(server.process.wait, 30) == 0
+            assert server.alive
+            server.signal(signal.SIGINT)
+            assert await asyncio.to_thread(server.ended) == 0
         writer.abort()
 
     asyncio.run(scenario())

@@ -69,7 +69,7 @@ class Shared:
 
     def guest(self, link: dict[str, Any] | None = None, **opening: object) -> dict[str, str]:
         """The headers of a new guest, who has opened ``link``."""
-        with httpx.Client(base_url=self.server.url, timeout=60) as browser:
+        with httpx.Client(base_url=self.server.url) as browser:
             browser.get("/")
             if link is not None:
                 opened = browser.post("/api/links/open", json={"secret": link["secret"], **opening})
@@ -93,7 +93,9 @@ def test_members_are_set_listed_and_removed(shared: Shared) -> None:
             {"person": "user:root", "name": "", "role": "owner", "history": None},
             {"person": "guest:x", "name": "", "role": "editor", "history": None},
             {"person": "user:ada", "name": "", "role": "commenter", "history": None},
-        ]
+        ],
+        "guests": None,
+        "users": None,
     }
     shared.remove("user:ada")
     for answer, status, code in (
@@ -137,13 +139,18 @@ def test_a_person_may_have_any_name(shared: Shared, person: str) -> None:
 def test_a_link_is_shown_once_listed_without_its_secret_and_revoked(shared: Shared) -> None:
     ends = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=123_457)
     link = shared.link(
-        role="editor", label="for the printers", expires_at=ends.isoformat(), password="several words"
+        role="editor",
+        label="for the printers",
+        expires_at=ends.isoformat(),
+        password="several words",
+        history=False,
     )
     assert link["url"].startswith(f"{shared.server.url}/s#link_")
     (listed,) = shared.api.get(f"{shared.path}/links").json()["links"]
     assert listed == {k: v for k, v in link.items() if k != "secret"} | {"url": None}
     assert datetime.fromisoformat(listed["expires_at"]) == ends
     assert (listed["password"], listed["created_by"]) == (True, "user:root")
+    assert listed["history"] is False
     shared.revoke(link)
     assert shared.api.get(f"{shared.path}/links").json() == {"links": []}
     answer = shared.api.delete(f"{shared.path}/links/{link['id']}")
@@ -198,6 +205,20 @@ def test_what_a_link_gives_lasts_with_the_link_and_adds_to_what_one_has(shared: 
     assert httpx.get(url, headers=ada).json()["role"] == "viewer"
 
 
+def test_a_link_says_how_many_came_through_it_and_who_came_last(shared: Shared) -> None:
+    link, other = shared.link(), shared.link()
+    for _ in range(21):
+        shared.guest(link)
+    ada = bearer(token("ada", name="Ada"))
+    for _ in range(2):
+        httpx.post(f"{shared.server.url}/api/links/open", headers=ada, json={"secret": link["secret"]})
+    listed = {each["id"]: each for each in shared.api.get(f"{shared.path}/links").json()["links"]}
+    assert (listed[link["id"]]["opened"], listed[other["id"]]["opened"]) == (22, 0)
+    assert listed[link["id"]]["arrivals"][0]["person"] == "user:ada"
+    assert len(listed[link["id"]]["arrivals"]) == 20
+    assert listed[other["id"]]["arrivals"] == []
+
+
 def test_a_program_may_send_a_link_s_secret_as_its_token(shared: Shared) -> None:
     link = shared.link(role="viewer")
     url = f"{shared.server.url}/api{shared.path}"
@@ -249,7 +270,7 @@ def test_a_link_with_a_password_asks_for_it_every_time_but_once(shared: Shared) 
     link = shared.link(role="editor", password="correct horse")
     url = f"{shared.server.url}/api/links/open"
     for given in ({}, {"password": ""}, {"password": "Correct Horse"}, {"password": "correct horse "}):
-        answer = httpx.post(url, json={"secret": link["secret"], **given}, timeout=60)
+        answer = httpx.post(url, json={"secret": link["secret"], **given})
         assert (answer.status_code, answer.json()["code"]) == (403, "link-password")
         assert "set-cookie" not in answer.headers
         assert shared.name not in answer.text

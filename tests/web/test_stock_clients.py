@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 from replay import paper, typed
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 from stockclients import GENERATIONS, UNICODE, Host, Peer, all_until, room_path
 
 IDLE_SECONDS = 90
@@ -236,7 +236,7 @@ def test_a_deleted_document_stays_deleted_whoever_comes_back(host: Host, server:
 def test_a_bad_name_is_refused_with_4400_and_a_reason(host: Host, server: Server, path: str) -> None:
     peers = [Peer(host, g, server.ws_url, path) for g in GENERATIONS]
     for peer in peers:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while not (closes := peer.state["closes"]):
             assert time.monotonic() < deadline
         assert closes[0][0] == 4400
@@ -258,7 +258,7 @@ def test_several_messages_in_a_frame_are_taken(host: Host, server: Server) -> No
     assert peers[0].state["frames"] == []
     server.thaw()
     all_until(peers, text="from one frame")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while (frames := peers[0].state["frames"]).count("660107") != 1:
         assert time.monotonic() < deadline
     echo = next(i for i, sent in enumerate(frames) if sent.startswith("0002"))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import socket
 import struct
+import threading
 import time
 import zlib
 from collections import Counter
@@ -19,13 +21,14 @@ import httpx
 import pytest
 import uvicorn
 from pycrdt import Doc, Text
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection, connect
 from yclient import Client, client
 
 from collab import protocol
 from web import auth
+from web.budget import Budgets
 from web.http import HEAD_BYTES, HEADERS, Http
 from web.transport import FRAGMENTS, HUGE, LARGE, Transport
 
@@ -50,7 +53,7 @@ class Raw:
         if buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.connect(("127.0.0.1", server.port))
-        self.socket.settimeout(20)
+        self.socket.settimeout(PATIENCE)
         self.socket.sendall(
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}{headers}\r\n".encode() + behind
         )
@@ -442,6 +445,31 @@ def test_a_body_that_trickles_is_answered_with_408(hasty_server: Server, body: b
     assert answer_to(hasty_server, request, b" ").startswith(b"HTTP/1.1 408")
 
 
+def test_requests_that_come_in_pieces_while_others_are_answered_are_answered_in_order(
+    shared_server: Server,
+) -> None:
+    paths = [b"/nothing/" + b"x" * (1 + number % 89) if number % 7 else b"/healthz" for number in range(600)]
+    requests = b"".join(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in paths)
+    rng = random.Random(5)
+
+    def send(connection: socket.socket) -> None:
+        at = 0
+        while at < len(requests):
+            size = rng.choice((1, 30, 500, 2000))
+            connection.sendall(requests[at : at + size])
+            at += size
+            time.sleep(rng.choice((0, 0.0005)))
+        connection.sendall(START + b"Connection: close\r\n\r\n")
+
+    with socket.create_connection(("127.0.0.1", shared_server.port), timeout=PATIENCE) as connection:
+        sending = threading.Thread(target=send, args=(connection,))
+        sending.start()
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+        sending.join()
+    statuses = [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", answers)]
+    assert statuses == [404 if path.startswith(b"/nothing/") else 200 for path in paths] + [200]
+
+
 def test_requests_that_do_not_wait_for_answers_are_answered_in_order_and_not_without_end(
     shared_server: Server,
 ) -> None:
@@ -570,7 +598,7 @@ def test_nobody_waits_for_the_end_of_a_flood(make_server: Callable[..., Server])
             while chunk := flooder.socket.recv(1 << 20):
                 answered += chunk
         assert ask(1) not in answered
-        flooder.socket.settimeout(20)
+        flooder.socket.settimeout(PATIENCE)
         while ask(1) not in answered:
             answered = answered[-10:] + flooder.socket.recv(1 << 20)
 
@@ -787,6 +815,32 @@ def test_before_the_endpoint_is_ready_no_more_than_one_read_of_the_network_is_he
     asyncio.run(scenario())
 
 
+def test_who_pauses_and_resumes_while_it_takes_a_message_is_brought_the_next() -> None:
+    async def scenario() -> None:
+        got: list[bytes] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            link = await accepted(scope, receive, send)
+
+            def take(message: bytes) -> None:
+                link.pause()
+                link.resume()
+                got.append(message)
+
+            link.attach(take, lambda: None)
+            await link.large_message()
+
+        async with served(app) as port, asyncio.timeout(PATIENCE):
+            _, writer = await opened(port)
+            for number in range(3):
+                writer.write(frame(b"%d" % number))
+                while len(got) <= number:
+                    await asyncio.sleep(0.01)
+            writer.close()
+
+    asyncio.run(scenario())
+
+
 async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
     writer.write(data)
     await writer.drain()
@@ -822,7 +876,7 @@ def test_a_peer_whose_pong_waits_behind_what_it_may_not_send_yet_is_not_dropped(
             link.attach(got.append, lambda: None)
             await link.large_message()
 
-        async with served(app, ws_ping_interval=0.1, ws_ping_timeout=0.2) as port:
+        async with served(app, ws_ping_interval=0.2, ws_ping_timeout=0.6) as port:
             reader, writer = await opened(port)
             await reader.readuntil(b"\r\n\r\n")
             for i in range(700):
@@ -833,6 +887,97 @@ def test_a_peer_whose_pong_waits_behind_what_it_may_not_send_yet_is_not_dropped(
                 writer.write(frame(await reader.readexactly(size), 0x8A))
             assert got == [b"%d" % i for i in range(700)]
             writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_was_answered_before_its_body_came_ends_when_it_says_no_more() -> None:
+    async def scenario() -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"no"})
+
+        async with served(app, timeout_keep_alive=1) as port, asyncio.timeout(PATIENCE):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+            for _ in range(2):
+                writer.write(head)
+                await reader.readuntil(b"\r\n\r\nno")
+                writer.write(b"body")
+            assert await reader.read() == b""
+
+    asyncio.run(scenario())
+
+
+def test_who_leaves_while_its_large_message_is_dealt_with_lets_no_other_begin() -> None:
+    async def scenario() -> None:
+        begun: list[Transport] = []
+        release = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            link = await accepted(scope, receive, send)
+            link.attach(lambda message: None, lambda: None)
+            while await link.large_message() is not None:
+                begun.append(link)
+                await release.wait()
+                link.handled(0.0)
+
+        async with served(app) as port, asyncio.timeout(PATIENCE):
+            writers = [(await opened(port))[1] for _ in range(3)]
+            for writer in writers:
+                writer.write(frame(bytes(HUGE + 1)))
+            while not begun:
+                await asyncio.sleep(0.01)
+            begun[0].transport.abort()
+            await asyncio.sleep(0.3)
+            assert len(begun) == 1
+            release.set()
+            while len(begun) < 3:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+
+
+def test_who_owes_for_its_messages_makes_room_for_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Transport, "unread_bytes", 100_000)
+    monkeypatch.setattr(Transport, "actors", Budgets(0, 0, 0.05))
+
+    async def scenario() -> None:
+        links: list[Transport] = []
+        handled: list[Transport] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            link = await accepted(scope, receive, send)
+            links.append(link)
+            link.belongs_to("honest" if len(links) > 5 else "costly")
+            link.attach(lambda message: None, lambda: None)
+            while await link.large_message() is not None:
+                handled.append(link)
+                link.handled(1000.0)
+
+        async with served(app) as port, asyncio.timeout(PATIENCE):
+            writers = []
+            for number in range(6):
+                writers.append((await opened(port))[1])
+                while len(links) <= number:
+                    await asyncio.sleep(0.01)
+            writers[0].write(frame(bytes(20_000)))
+            while not handled:
+                await asyncio.sleep(0.01)
+            data = frame(bytes(20_000))
+            for part, counted in ((data[:10_000], 40_000), (data[10_000:], 80_000)):
+                for writer in writers[1:5]:
+                    writer.write(part)
+                while Transport._unread < counted:
+                    await asyncio.sleep(0.01)
+            data = frame(bytes(50_000))
+            writers[5].write(data[:30_000])
+            while not any(link.close_sent for link in links):
+                await asyncio.sleep(0.01)
+            writers[5].write(data[30_000:])
+            while links[5] not in handled:
+                await asyncio.sleep(0.01)
+            assert not links[5].close_sent
 
     asyncio.run(scenario())
 
@@ -854,7 +999,7 @@ def test_large_messages_are_dealt_with_one_at_a_time_and_a_huge_one_keeps_no_oth
                 await (release.wait() if huge else asyncio.sleep(0.01))
                 under_way.remove(len(message))
                 done.append(len(message))
-                link.handled()
+                link.handled(0.0)
 
         async with served(app) as port:
             writers = [(await opened(port))[1] for _ in range(8)]

@@ -27,7 +27,7 @@ ROOT = bearer(token("root", name="Root"))
 class House:
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.api = httpx.Client(base_url=f"{server.url}/api", headers=ROOT, timeout=20)
+        self.api = httpx.Client(base_url=f"{server.url}/api", headers=ROOT)
         self.made = 0
 
     def document(self, *words: str) -> str:
@@ -52,7 +52,7 @@ class House:
     @asynccontextmanager
     async def follow(self, name: str, headers: dict[str, str], after: int = 0) -> AsyncIterator[Any]:
         async with (
-            httpx.AsyncClient(base_url=str(self.api.base_url), timeout=20) as api,
+            httpx.AsyncClient(base_url=str(self.api.base_url)) as api,
             api.stream("GET", f"/documents/{name}/updates?follow=1&after={after}", headers=headers) as stream,
         ):
             yield stream

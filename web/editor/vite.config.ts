@@ -1,4 +1,5 @@
 import { defineConfig, type Plugin, type Rolldown } from "vite";
+import { basicFonts } from "./fonts.mjs";
 
 /** Writes into sw.js which files make up the page, so that it can be served while the server is away. */
 function shell(): Plugin {
@@ -19,15 +20,25 @@ function shell(): Plugin {
       for (const [name, file] of Object.entries(bundle)) {
         if (file.type === "chunk" && file.isEntry && file.name === "page") visit(name);
         // Fonts for other scripts than Latin are fetched, and then kept, when a text needs them.
-        else if (/-latin-wght-[^/]*\.woff2$/.test(name)) files.add(name);
+        else if (/-(?:basic|latin)-wght-[^/]*\.woff2$/.test(name)) files.add(name);
       }
       worker.code = worker.code.replace("__SHELL__", JSON.stringify([...files].sort().map((name) => `/${name}`)));
     },
   };
 }
 
+/** KaTeX brings each font three times; every browser that can show the page reads the smallest. */
+function woff2Only(): Plugin {
+  return {
+    name: "woff2-only",
+    enforce: "pre",
+    transform: (code, id) =>
+      id.includes("katex.min.css") ? code.replace(/,url\([^)]*\.(?:woff|ttf)\) format\("[^"]*"\)/g, "") : null,
+  };
+}
+
 export default defineConfig({
-  plugins: [shell()],
+  plugins: [shell(), woff2Only(), basicFonts()],
   build: {
     target: "es2022",
     // The page's policy allows no data: fonts, and a small file costs nothing over one connection.
@@ -40,8 +51,15 @@ export default defineConfig({
         entryFileNames: (chunk) => (chunk.name === "sw" ? "sw.js" : "assets/[name]-[hash].js"),
         chunkFileNames: "assets/[name]-[hash].js",
         assetFileNames: "assets/[name]-[hash][extname]",
-        // What every page needs, in one file.
-        codeSplitting: { groups: [{ name: "common", test: /\/src\/(api|element|person|strings|icon)\.(ts|svg)/ }] },
+        codeSplitting: {
+          groups: [
+            // What every page needs, in one file.
+            { name: "common", test: /\/src\/(api|element|person|strings|icon)\.(ts|svg)/ },
+            // Only languages of fenced code need the second; it would take the first with it.
+            { name: "tree", test: /node_modules\/@lezer\/common\//, priority: 2 },
+            { name: "lr", test: /node_modules\/@lezer\/lr\//, priority: 1 },
+          ],
+        },
       },
     },
   },

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 
 from collab.client import Change, DocumentClosed, ReplicaInUse
 from collab.client.blocking import Client
@@ -23,8 +23,8 @@ def test_a_script_writes_here_and_there(shared_server: Server, tmp_path: Path) -
         other.observe(heard.append)
         document.insert(0, "é🎉\n")
         document.edit(lambda d: [d.insert(len(d), f"{n}\n") for n in range(3)])
-        document.saved(timeout=10)
-        other.until(lambda _: other._document.text == "é🎉\n0\n1\n2\n", timeout=10)
+        document.saved(timeout=PATIENCE)
+        other.until(lambda _: other._document.text == "é🎉\n0\n1\n2\n", timeout=PATIENCE)
         assert other.text == document.text
         assert document.status.unsaved == 0
         assert heard

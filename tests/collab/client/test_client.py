@@ -15,7 +15,7 @@ import pytest
 from cable import Cable
 from pycrdt import Array, Doc, Map
 from replay import load
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 from stockclients import NodeHost, Peer, install
 
 from collab.client import Client, Document, Line, Status, seed
@@ -49,7 +49,7 @@ async def within(seconds: float, work: Awaitable[Any]) -> Any:
     return await asyncio.wait_for(work, seconds)
 
 
-async def agree(documents: list[Document], seconds: float = 20) -> str:
+async def agree(documents: list[Document], seconds: float = PATIENCE) -> str:
     """Wait until all is saved and everybody reads the same; returns it."""
     async with asyncio.timeout(seconds):
         for document in documents:
@@ -74,10 +74,10 @@ async def test_two_devices_meet_and_saved_means_on_the_servers_disk(
     ada = (await enter(server.url, "ada.db")).open("plan")
     bob = (await enter(server.url, "bob.db")).open("plan")
     ada.insert(0, "héllo 🎉")
-    await within(10, ada.saved())
+    await within(PATIENCE, ada.saved())
     server.kill()
     server.start()
-    await within(20, bob.until(lambda _: bob.text == "héllo 🎉"))
+    await within(PATIENCE, bob.until(lambda _: bob.text == "héllo 🎉"))
     assert ada.status.unsaved == 0
 
 
@@ -89,12 +89,12 @@ async def test_many_documents_share_one_line_and_more_than_a_hundred_take_two(
     documents = [client.open(f"d{n}") for n in range(103)]
     for document in documents:
         document.insert(0, document.name)
-    await within(30, asyncio.gather(*(document.saved() for document in documents)))
+    await within(PATIENCE, asyncio.gather(*(document.saved() for document in documents)))
     with await asyncio.to_thread(urllib.request.urlopen, f"{server.url}/metrics") as answer:
         assert "collab_sessions 103.0" in answer.read().decode()
     other = await enter(server.url, "b.db")
     last = other.open("d102")
-    await within(10, last.live())
+    await within(PATIENCE, last.live())
     assert last.text == "d102"
 
 
@@ -109,16 +109,17 @@ async def test_a_stock_javascript_client_and_this_one_edit_one_document(
         document = (await enter(shared_server.url, "a.db")).open(name)
         document.insert(0, "नमस्ते 🎉 from Python\n")
         document.presence.set({"user": {"name": "Ada"}})
-        await within(10, document.saved())
+        await within(PATIENCE, document.saved())
         peer = await asyncio.to_thread(Peer, host, generation, shared_server.ws_url, name, name="Bob")
         await asyncio.to_thread(peer.until, text="नमस्ते 🎉 from Python\n", names=["Ada", "Bob"])
         await asyncio.to_thread(peer.call, "insert", 10, "👩‍👩‍👧 from JavaScript ")
-        await within(10, document.until(lambda _: "JavaScript" in document.text))
+        await within(PATIENCE, document.until(lambda _: "JavaScript" in document.text))
         document.replace(7, 8, "🐍")
         await asyncio.to_thread(peer.until, text=document.text)
+        await within(PATIENCE, document.until(lambda _: bool(document.presence.others)))
         assert [state["user"]["name"] for state in document.presence.others.values()] == ["Bob"]
         await asyncio.to_thread(peer.call, "destroy")
-        await within(10, document.until(lambda _: not document.presence.others))
+        await within(PATIENCE, document.until(lambda _: not document.presence.others))
     finally:
         host.kill()
 
@@ -128,23 +129,23 @@ async def test_other_roots_travel_too(shared_server: Server, enter: Enter) -> No
     one["cells"] = cells = Array()
     document = (await enter(shared_server.url, "a.db")).open("book", doc=one)
     cells.append(Map({"source": "1 + 1"}))
-    await within(10, document.saved())
+    await within(PATIENCE, document.saved())
     two: Doc[Any] = Doc()
     two["cells"] = others = Array()
-    await within(10, (await enter(shared_server.url, "b.db")).open("book", doc=two).live())
+    await within(PATIENCE, (await enter(shared_server.url, "b.db")).open("book", doc=two).live())
     assert others.to_py() == [{"source": "1 + 1"}]
 
 
 async def test_observers_hear_who_wrote(shared_server: Server, enter: Enter) -> None:
     ada = (await enter(shared_server.url, "a.db")).open("who")
     bob = (await enter(shared_server.url, "b.db")).open("who")
-    await within(10, asyncio.gather(ada.live(), bob.live()))
+    await within(PATIENCE, asyncio.gather(ada.live(), bob.live()))
     heard: list[Any] = []
     bob.observe(heard.append)
     ada.presence.set({"user": {"name": "Ada"}})
-    await within(10, bob.until(lambda _: bool(bob.presence.others)))
+    await within(PATIENCE, bob.until(lambda _: bool(bob.presence.others)))
     ada.insert(0, "é🎉")
-    await within(10, bob.until(lambda _: bob.text == "é🎉"))
+    await within(PATIENCE, bob.until(lambda _: bob.text == "é🎉"))
     await asyncio.sleep(0.01)
     (change,) = heard
     assert not change.mine
@@ -152,14 +153,45 @@ async def test_observers_hear_who_wrote(shared_server: Server, enter: Enter) -> 
     assert [author.presence for author in change.authors] == [{"user": {"name": "Ada"}}]
 
 
+async def test_observers_hear_whom_the_server_knows_the_writer_to_be(
+    make_server: Callable[..., Server], enter: Enter
+) -> None:
+    server = served(make_server)
+
+    async def opened(subject: str, **documents: str) -> tuple[Document, list[Any]]:
+        client = await enter(server.url, f"{subject}.db", token=token(subject, **documents))
+        document, heard = client.open("d"), []
+        document.observe(heard.append)
+        await within(PATIENCE, document.live())
+        return document, heard
+
+    ada, _ = await opened("ada", d="owner")
+    ada.presence.set({"user": {"name": "Somebody else"}})
+    ada.insert(0, "one ")
+    await within(PATIENCE, ada.saved())
+    bob, heard = await opened("bob", d="editor")
+    reader, unheard = await opened("eve", d="viewer")
+    ada.insert(0, "two ")
+    await within(PATIENCE, bob.until(lambda _: "two" in bob.text))
+    await within(PATIENCE, reader.until(lambda _: "two" in reader.text))
+    await asyncio.sleep(0.01)
+    assert [[author.actor.id for author in change.authors] for change in heard] == [
+        ["user:ada"],
+        ["user:ada"],
+    ]
+    assert bob.actors[ada.doc.client_id].kind == "user"
+    assert reader.actors == {}  # it may not read the history
+    assert all(author.actor is None for change in unheard for author in change.authors)
+
+
 async def test_presence_of_who_is_gone_goes_14(shared_server: Server, enter: Enter) -> None:
     ada = await enter(shared_server.url, "a.db")
     bob = (await enter(shared_server.url, "b.db")).open("here")
     document = ada.open("here")
     document.presence.set({"user": {"name": "Ada"}})
-    await within(10, bob.until(lambda _: bool(bob.presence.others)))
+    await within(PATIENCE, bob.until(lambda _: bool(bob.presence.others)))
     ada.close(document)
-    await within(10, bob.until(lambda _: not bob.presence.others))
+    await within(PATIENCE, bob.until(lambda _: not bob.presence.others))
 
 
 # --- apart
@@ -176,11 +208,11 @@ async def test_offline_edits_arrive_once_and_those_of_others_too(
         document = client.open("apart")
         for n in range(300):
             document.insert(0, f"b{n} ")
-        await within(10, document.saved())
+        await within(PATIENCE, document.saved())
     for _ in range(2):
         async with Client(shared_server.url, tmp_path / "a.db", power_safe=False) as client:
             document = client.open("apart")
-            await within(10, asyncio.gather(document.saved(), document.live()))
+            await within(PATIENCE, asyncio.gather(document.saved(), document.live()))
             assert sorted(document.text.split()) == sorted(f"{x}{n}" for x in "ab" for n in range(300))
 
 
@@ -188,7 +220,7 @@ async def test_a_line_that_swallows_everything_is_noticed_within_ten_seconds_4(
     shared_server: Server, cable: Cable, enter: Enter
 ) -> None:
     document = (await enter(cable.ws_url, "a.db")).open("hole")
-    await within(10, document.live())
+    await within(PATIENCE, document.live())
     cable.dark = True
     began = time.monotonic()
     for n in range(20):
@@ -199,9 +231,9 @@ async def test_a_line_that_swallows_everything_is_noticed_within_ten_seconds_4(
     document.insert(len(document), "later ")
     cable.dark = False
     cable.cut()
-    await within(30, document.saved())
+    await within(PATIENCE, document.saved())
     other = (await enter(shared_server.url, "b.db")).open("hole")
-    await within(10, other.live())
+    await within(PATIENCE, other.live())
     assert other.text == "".join(f"{n} " for n in range(20)) + "later "
 
 
@@ -210,13 +242,13 @@ async def test_a_server_that_sleeps_and_wakes_gets_what_was_written_meanwhile_15
 ) -> None:
     server = make_server()
     document = (await enter(server.url, "a.db")).open("d")
-    await within(10, document.live())
+    await within(PATIENCE, document.live())
     server.freeze()
     document.insert(0, "x")
-    await within(10, document.until(lambda status: status.line is not Line.LIVE))
+    await within(PATIENCE, document.until(lambda status: status.line is not Line.LIVE))
     document.insert(0, "y")
     server.thaw()
-    await within(40, document.saved())
+    await within(PATIENCE, document.saved())
     assert document.text == "yx"
 
 
@@ -235,7 +267,7 @@ async def test_a_line_that_is_cut_again_and_again_loses_and_doubles_nothing(
         if rng.random() < 0.1:
             for client in clients:
                 client.retry()  # or there may be no line to cut: their pauses grow
-            await within(20, document.live())
+            await within(PATIENCE, document.live())
             cable.cut()
         await asyncio.sleep(rng.choice((0, 0, 0.01)))
     text = await agree(documents, 60)
@@ -249,7 +281,7 @@ async def test_a_server_that_is_killed_and_comes_back_gets_what_it_lacks(
 ) -> None:
     server = make_server()
     documents = [(await enter(server.url, f"{n}.db")).open("d") for n in range(2)]
-    await within(10, asyncio.gather(*(document.live() for document in documents)))
+    await within(PATIENCE, asyncio.gather(*(document.live() for document in documents)))
     for round in range(3):
         for n, document in enumerate(documents):
             document.insert(0, f"<{round}.{n}>")
@@ -269,7 +301,7 @@ async def test_a_server_restored_from_an_older_backup_is_given_back_what_it_lost
     document.insert(0, "one 🎉 ")
     document.insert(2, "two ")
     document.delete(0, 1)
-    await within(10, document.saved())
+    await within(PATIENCE, document.saved())
     name, replica = document.name, document.state()
     empty = make_server()  # the backup is from before the document
     again = await enter(empty.url, "b.db")
@@ -279,9 +311,9 @@ async def test_a_server_restored_from_an_older_backup_is_given_back_what_it_lost
     again.close(copy)
     copy = again.open(name)
     assert copy.status.unsaved == 0
-    await within(10, copy.live())
+    await within(PATIENCE, copy.live())
     fresh = (await enter(empty.url, "c.db")).open(name)
-    await within(10, fresh.until(lambda _: fresh.text == document.text))
+    await within(PATIENCE, fresh.until(lambda _: fresh.text == document.text))
 
 
 async def test_a_document_begun_from_a_template_by_many_begins_once_1(
@@ -305,7 +337,7 @@ async def test_a_paste_larger_than_a_message_may_be_arrives(
         for n in range(60):
             document.insert(0, f"{n}:" + "x" * 10_000)
     assert len(document) > 600_000
-    await within(20, document.saved())
+    await within(PATIENCE, document.saved())
 
 
 # --- what is new, and no more
@@ -320,15 +352,15 @@ async def test_a_long_offline_editor_sends_and_gets_bytes_in_proportion_to_what_
         with document.transaction():
             for update in others[:-1000]:
                 document.doc.apply_update(update)
-        await within(20, document.saved())
+        await within(PATIENCE, document.saved())
         async with Client(shared_server.url, tmp_path / "away.db", power_safe=False) as away:
             copy = away.open("long")
-            await within(10, copy.live())
+            await within(PATIENCE, copy.live())
             whole = away.traffic[1]
         with document.transaction():
             for update in others[-1000:]:
                 document.doc.apply_update(update)
-        await within(20, document.saved())
+        await within(PATIENCE, document.saved())
     async with Client(None, tmp_path / "away.db", power_safe=False) as away:
         copy = away.open("long")
         start = len(copy) // 2
@@ -336,7 +368,7 @@ async def test_a_long_offline_editor_sends_and_gets_bytes_in_proportion_to_what_
             copy.insert(start + n, "away "[n % 5])
     async with Client(shared_server.url, tmp_path / "away.db", power_safe=False) as away:
         copy = away.open("long")
-        await within(20, asyncio.gather(copy.live(), copy.saved()))
+        await within(PATIENCE, asyncio.gather(copy.live(), copy.saved()))
         sent, received = away.traffic
     print(f"{whole} bytes at first; then {received} for 1,000 edits of others, {sent} sent for 500")
     assert sent < 500 + 200
@@ -356,14 +388,14 @@ async def test_a_demoted_editors_offline_edits_are_kept_and_sent_when_the_right_
     server = served(make_server)
     owner = (await enter(server.url, "owner.db", token=token("ada", **{"*": "owner"}))).open("d")
     owner.insert(0, "one ")
-    await within(10, owner.saved())
+    await within(PATIENCE, owner.saved())
     rights = {"d": "viewer"}
     client = await enter(server.url, "bob.db", token=lambda: token("bob", **rights))
     document = client.open("d")
     document.insert(0, "mine 🎉 ")
     with pytest.raises(ReadOnly, match="1 edit made here stays on this device"):
-        await within(10, document.saved())
-    await within(10, document.live())
+        await within(PATIENCE, document.saved())
+    await within(PATIENCE, document.live())
     assert document.status[1:4] == (1, True, False)
     assert "one " in document.text
     assert owner.text == "one "
@@ -373,8 +405,8 @@ async def test_a_demoted_editors_offline_edits_are_kept_and_sent_when_the_right_
     for connection in client._connections:  # it is the line that knows the old right
         if connection._socket is not None:
             connection._socket.transport.abort()
-    await within(10, document.saved())
-    await within(10, owner.until(lambda _: "mine 🎉 " in owner.text))
+    await within(PATIENCE, document.saved())
+    await within(PATIENCE, owner.until(lambda _: "mine 🎉 " in owner.text))
 
 
 async def test_a_document_that_is_not_shared_is_refused_and_the_others_go_on(
@@ -383,14 +415,14 @@ async def test_a_document_that_is_not_shared_is_refused_and_the_others_go_on(
     server = served(make_server)
     owner = (await enter(server.url, "owner.db", token=token("ada", **{"*": "owner"}))).open("secret")
     owner.insert(0, "one ")
-    await within(10, owner.saved())
+    await within(PATIENCE, owner.saved())
     client = await enter(server.url, "bob.db", token=token("bob", open="owner"))
     secret, other = client.open("secret"), client.open("open")
     secret.insert(0, "x")
     other.insert(0, "y")
     with pytest.raises(Forbidden):
-        await within(10, secret.saved())
-    await within(10, other.saved())
+        await within(PATIENCE, secret.saved())
+    await within(PATIENCE, other.saved())
     assert secret.status.unsaved == 1
     assert secret.text == "x"
 
@@ -402,21 +434,21 @@ async def test_a_deleted_document_is_not_made_again_and_its_edits_are_kept_3(
     async with Client(server.url, tmp_path / "a.db") as client:
         document = client.open("d")
         document.insert(0, "saved ")
-        await within(10, document.saved())
+        await within(PATIENCE, document.saved())
         request = urllib.request.Request(f"{server.url}/api/documents/d", method="DELETE")
         await asyncio.to_thread(urllib.request.urlopen, request)
-        await within(10, document.until(lambda status: status.refusal is not None))
+        await within(PATIENCE, document.until(lambda status: status.refusal is not None))
         document.insert(0, "unsaved ")
         with pytest.raises(DocumentDeleted):
-            await within(10, document.saved())
+            await within(PATIENCE, document.saved())
     async with Client(server.url, tmp_path / "a.db") as client:
         document = client.open("d")
         assert document.text == "unsaved saved "
         with pytest.raises(DocumentDeleted):
-            await within(10, document.saved())
+            await within(PATIENCE, document.saved())
         rescue = client.open("rescue")
         rescue.insert(0, document.text)
-        await within(10, rescue.saved())
+        await within(PATIENCE, rescue.saved())
 
 
 async def test_a_fresh_token_is_asked_for_on_each_try(
@@ -434,7 +466,7 @@ async def test_a_fresh_token_is_asked_for_on_each_try(
 
     document = (await enter(server.url, "a.db", token=fresh)).open("d")
     document.insert(0, "x")
-    await within(20, document.until(lambda status: status.unsaved == 0))
+    await within(PATIENCE, document.until(lambda status: status.unsaved == 0))
     assert asked == 3
 
 
@@ -442,7 +474,7 @@ async def test_a_wrong_token_is_a_refusal_by_type(make_server: Callable[..., Ser
     document = (await enter(served(make_server).url, "a.db", token="none")).open("d")
     document.insert(0, "x")
     with pytest.raises(NotAuthenticated):
-        await within(10, document.saved())
+        await within(PATIENCE, document.saved())
 
 
 async def test_a_token_function_that_fails_is_asked_again(shared_server: Server, enter: Enter) -> None:
@@ -458,7 +490,7 @@ async def test_a_token_function_that_fails_is_asked_again(shared_server: Server,
     client = await enter(shared_server.url, "a.db", token=fresh)
     document = client.open("token-fails")
     document.insert(0, "x")
-    await within(10, document.saved())
+    await within(PATIENCE, document.saved())
     assert calls == 2
 
 
@@ -468,14 +500,14 @@ async def test_one_document_whose_edits_the_server_cannot_be_sent_harms_no_other
     """The server closes the whole socket on a message that is too large, and this one cannot be cut."""
     client = await enter(make_server(message_bytes=100_000).url, "a.db")
     good, bad = client.open("good"), client.open("bad")
-    await within(10, asyncio.gather(good.live(), bad.live()))
+    await within(PATIENCE, asyncio.gather(good.live(), bad.live()))
     bad.insert(0, "x" * 400_000)
     good.insert(0, "y")
     with pytest.raises(TooLarge):
-        await within(20, bad.saved())
-    await within(20, good.saved())
+        await within(PATIENCE, bad.saved())
+    await within(PATIENCE, good.saved())
     good.insert(0, "z")
-    await within(20, good.saved())
+    await within(PATIENCE, good.saved())
     assert bad.status.unsaved == 1
 
 
@@ -488,7 +520,7 @@ async def test_nobody_at_the_address_is_no_error_but_trouble(enter: Enter) -> No
     client = await enter("http://127.0.0.1:9", "a.db")
     document = client.open("d")
     document.insert(0, "x")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while client.trouble is None:
             await asyncio.sleep(0.01)
     assert isinstance(client.trouble, OSError)
@@ -508,7 +540,7 @@ async def test_a_server_that_says_what_no_server_says_is_left(shared_server: Ser
         client = await enter(f"http://127.0.0.1:{port}", "a.db")
         document = client.open("d")
         document.insert(0, "x")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not isinstance(client.trouble, ProtocolError):
                 await asyncio.sleep(0.01)
         assert document.status.unsaved == 1
@@ -521,7 +553,7 @@ async def test_a_copy_of_a_document_that_was_reset_is_refused_and_kept_2(
     async with Client(server.url, tmp_path / "a.db") as client:
         document = client.open("d")
         document.insert(0, "saved ")
-        await within(10, document.saved())
+        await within(PATIENCE, document.saved())
         assert document.epoch == 1
     server.stop()
     database = sqlite3.connect(server.data / "collab.db")
@@ -533,9 +565,9 @@ async def test_a_copy_of_a_document_that_was_reset_is_refused_and_kept_2(
         document = client.open("d")
         document.insert(0, "unsaved ")
         with pytest.raises(EpochChanged, match="copy what you need"):
-            await within(10, document.saved())
+            await within(PATIENCE, document.saved())
         assert document.text == "unsaved saved "
         client.forget("d")
         again = client.open("d")
         again.insert(0, "begun again ")
-        await within(10, again.saved())
+        await within(PATIENCE, again.saved())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 
 from collab.client.blocking import Client
 from collab.client.command import document_url, file_name
@@ -42,7 +42,7 @@ def collab(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
     return run
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 15) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -62,7 +62,7 @@ def test_a_week_without_a_network_in_any_editor_and_then_everything_is_there_onc
     with Client(server.url, tmp_path / "page.db") as client:
         page = client.open("notes/plan")
         page.insert(0, "# Plan\n\none\n")
-        page.saved(timeout=10)
+        page.saved(timeout=PATIENCE)
     for where in (ada, bob):
         assert "in step" in collab(where, "clone", f"{server.url}/d/notes%2Fplan")
         assert (where / "plan.md").read_text() == "# Plan\n\none\n"
@@ -102,7 +102,7 @@ def test_watching_goes_both_ways_and_status_may_look_meanwhile(
     try:
         with Client(server.url, tmp_path / "page.db") as client:
             page = client.open("plan")
-            page.live(timeout=10)
+            page.live(timeout=PATIENCE)
             assert page.text == "from the file\n"
             page.insert(0, "from the page\n")
             eventually(lambda: (where / "plan.md").read_text() == "from the page\nfrom the file\n")
@@ -121,7 +121,7 @@ def test_watching_goes_both_ways_and_status_may_look_meanwhile(
         assert "in use by process" in collab(where, "sync", status=1)
     finally:
         watching.send_signal(signal.SIGTERM)
-        said = watching.communicate(timeout=20)[0].decode()
+        said = watching.communicate(timeout=PATIENCE)[0].decode()
     assert watching.returncode == 0, said
     assert "Traceback" not in said
 
@@ -137,7 +137,7 @@ def test_a_watcher_that_is_killed_again_and_again_loses_and_doubles_nothing(
     lines = ["begun"]
     with Client(server.url, tmp_path / "page.db") as client:
         page = client.open("plan")
-        page.live(timeout=10)
+        page.live(timeout=PATIENCE)
         for n in range(4):
             watching = subprocess.Popen(
                 [*PROGRAM, "sync", "--watch"],
@@ -170,7 +170,7 @@ def test_rights_are_said_and_the_file_keeps_what_was_written(
     with Client(server.url, tmp_path / "o.db", token=token("ada", Role.OWNER)) as client:
         page = client.open("plan")
         page.insert(0, "one\n")
-        page.saved(timeout=10)
+        page.saved(timeout=PATIENCE)
     where = desk(tmp_path, "bob")
     assert "nothing of it is here yet" in collab(where, "clone", f"{server.url}/d/plan", status=1)
     reader = where / "token"

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 
 from collab.client.blocking import Client
 
@@ -84,5 +84,5 @@ def test_what_a_call_had_returned_from_outlives_a_kill_5(
     if online:
         with Client(shared_server.url, path) as client, Client(shared_server.url) as other:
             document, copy = client.open(name), other.open(name)
-            document.saved(timeout=20)
-            copy.until(lambda _: copy._document.text.split() == words, timeout=20)
+            document.saved(timeout=PATIENCE)
+            copy.until(lambda _: copy._document.text.split() == words, timeout=PATIENCE)

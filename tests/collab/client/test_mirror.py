@@ -21,6 +21,15 @@ from collab.client.replica import Replica
 
 pytestmark = pytest.mark.anyio
 
+STEPS: dict[str, object] = {  # of a turn
+    "adopt": Document,
+    "_prepared": Mirror,
+    "_intend": Mirror,
+    "_replace": Mirror,
+    "link": os,
+    "replace": os,
+    "_conclude": Mirror,
+}
 TEXT = "# Plan\n\nThe first line says little.\nThe second says 🎉 more.\nThe third ends it.\n"
 
 
@@ -55,6 +64,32 @@ class Desk:
 
     async def turn(self) -> mirrors.Outcome:
         return await self.mirror.turn()
+
+    async def killed(self, step: str, after: bool) -> bool:
+        """A turn that is killed before or after a step of it, and a restart; whether it got to that step."""
+        real = getattr(STEPS[step], step)
+
+        def end(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        def kill(*args: object, **options: object) -> None:
+            if step == "_conclude" and not self.folder.database.execute("SELECT * FROM writing").fetchall():
+                return  # nothing is to be concluded yet
+            if after:
+                real(*args, **options)
+            patch.setattr(Mirror, "_conclude", end)  # who is killed tidies up no more
+            patch.setattr(Path, "unlink", end)
+            end()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(STEPS[step], step, kill)
+            try:
+                await self.turn()
+                killed = False
+            except KeyboardInterrupt:
+                killed = True
+        self.restart()
+        return killed
 
     def kept(self) -> list[str]:
         folder = self.root / FOLDER / "kept"
@@ -307,32 +342,29 @@ async def test_a_file_that_was_there_and_differs_from_the_document_is_left_alone
     assert desk.document.text == TEXT
 
 
-@pytest.mark.parametrize("point", ["adopt", "_remember", "_replace", "_settled"])
+@pytest.mark.parametrize("point", STEPS)
+@pytest.mark.parametrize("goes_on", ["not", "from its own text", "from the file"])
 async def test_a_crash_at_any_point_of_a_turn_neither_loses_nor_doubles(
-    desk: Desk, point: str, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, point: str, goes_on: str
 ) -> None:
-    """Killed before and after each step: the next turn ends as one without a crash would have."""
+    """Killed before and after each step: the next turn ends as one without a crash would have, even if the
+    program goes on meanwhile."""
     for after in (False, True):
         text = desk.document.text
         desk.other.insert(0, f"Others {point} {after}. ")
-        in_place(desk.file, text + f"Mine {point} {after}.\n")
+        mine = f"{text}Mine {point} {after}.\n"
+        in_place(desk.file, mine)
         desk.meet()
-        owner = Document if point == "adopt" else Mirror
-        real = getattr(owner, point)
-
-        def crash(*args: object, real=real, after=after, **options: object) -> None:  # type: ignore[no-untyped-def]
-            if after:
-                real(*args, **options)
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, point, crash)
-            with pytest.raises(KeyboardInterrupt):
-                await desk.turn()
-        desk.restart()
+        assert await desk.killed(point, after)
+        more = ""
+        if goes_on != "not":
+            more = f"More {point} {after}.\n"
+            in_place(desk.file, (desk.file.read_text() if goes_on == "from the file" else mine) + more)
         await desk.turn()
-        wanted = f"Others {point} {after}. {text}Mine {point} {after}.\n"
+        wanted = f"Others {point} {after}. {mine}{more}"
         assert desk.document.text == desk.file.read_text() == wanted
+        assert desk.file.stat().st_nlink == 1
+        assert not list(desk.folder.hidden.glob(f"{mirrors.TEMPORARY}*"))
 
 
 async def test_previous_files_are_kept_within_bounds(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,16 +410,19 @@ async def test_random_savers_and_others_agree_and_no_word_is_lost_or_doubled_12(
                 at = max(0, rng.choice([0, len(text), text.find("w", rng.randint(0, len(text)))]))
                 rng.choice(SAVERS)(desk.file, text[:at] + word + text[at:])
                 words.add(word)
-                if rng.random() < 0.5:
+                if rng.random() < 0.3:
+                    await desk.killed(rng.choice(list(STEPS)), rng.random() < 0.5)
+                elif rng.random() < 0.5:
                     await desk.turn()
             case 2 | 3:
                 desk.other.insert(rng.choice([0, len(desk.other)]), word)
                 words.add(word)
             case 4:
                 desk.meet()
-                await desk.turn()
                 if rng.random() < 0.3:
-                    desk.restart()
+                    await desk.killed(rng.choice(list(STEPS)), rng.random() < 0.5)
+                else:
+                    await desk.turn()
     await desk.turn()
     desk.meet()
     await desk.turn()

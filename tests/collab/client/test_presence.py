@@ -53,6 +53,14 @@ def test_a_state_is_repeated_before_others_forget_it(seat: Seat) -> None:
     assert seat.sent[-1] == entry(7, 3, {})
 
 
+def test_a_state_that_cannot_be_read_ends_the_line_and_nothing_else(seat: Seat) -> None:
+    nested = b"[" * 100_000 + b"]" * 100_000
+    for state in (b"{", nested):
+        with pytest.raises(ProtocolError):
+            seat.presence.receive(b"\x01\x05\x01" + var_uint(len(state)) + state, 0.0)
+    assert seat.presence.others == {}
+
+
 def test_who_announces_nobody_sends_nothing(seat: Seat) -> None:
     seat.presence.connected(seat.send, 0.0)
     seat.presence.renew(1000.0)

@@ -13,7 +13,16 @@ export interface Listed {
   updated_at: string;
   head: number;
   role: Role;
+  /** Changes when it is reset. */
+  epoch: number;
+  /** Of a search: some of the text, and where in it the hits begin and end, in code points. */
+  snippet?: { text: string; marks: [number, number][] } | null;
+  /** Whether one may read its history; null in a list. */
+  history: boolean | null;
 }
+
+export const SORTS = ["changed", "created", "title"] as const;
+export type Sort = (typeof SORTS)[number];
 
 /** Whom the server takes this browser for. */
 export interface Me {
@@ -48,9 +57,16 @@ export class Refused extends Error {
   }
 }
 
-/** Raises `Refused` for an answer that is an error, and `TypeError` when there is no answer. */
-export async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const init: RequestInit = { method, cache: "no-store", signal: AbortSignal.timeout(10_000) };
+const PATIENCE_MS = 10_000;
+
+/** Raises `Refused` for an answer that is an error, and `TypeError` when there is none until `signal`. */
+export async function request<T>(
+  method: string,
+  path: string,
+  body?: unknown,
+  signal = AbortSignal.timeout(PATIENCE_MS),
+): Promise<T> {
+  const init: RequestInit = { method, cache: "no-store", signal };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
     init.headers = { "content-type": "application/json" };
@@ -69,12 +85,13 @@ export async function request<T>(method: string, path: string, body?: unknown): 
 export const at = (name: string): string => `/documents/${encodeURIComponent(name)}`;
 
 export const api = {
-  list: (query: string, cursor: string | null) =>
+  list: (query: string, cursor: string | null, sort: Sort = "changed") =>
     request<{ documents: Listed[]; next: string | null }>(
       "GET",
-      `/documents?${new URLSearchParams({ limit: "50", ...(query && { q: query }), ...(cursor && { cursor }) })}`,
+      `/documents?${new URLSearchParams({ limit: "50", sort, ...(query && { q: query }), ...(cursor && { cursor }) })}`,
     ),
-  create: (document: { name?: string; title?: string }) => request<Listed>("POST", "/documents", document),
+  create: (document: { name?: string; title?: string; text?: string }) => request<Listed>("POST", "/documents", document),
+  copy: (name: string, title: string) => request<Listed>("POST", `${at(name)}/copies`, { title }),
   get: (name: string) => request<Listed>("GET", at(name)),
   rename: (name: string, title: string) => request<Listed>("PATCH", at(name), { title }),
   remove: (name: string) => request<void>("DELETE", at(name)),

@@ -31,7 +31,7 @@ export class Authors {
   /** A name behind a drop of its ink. */
   chip(actor: Actor): HTMLElement {
     const { name, color } = this.person(actor);
-    const chip = h("span", { class: "author" }, name);
+    const chip = h("span", { class: "author", dir: "auto" }, name);
     chip.style.setProperty("--ink", color);
     return chip;
   }

@@ -10,8 +10,11 @@ import { Decoration, EditorView, ViewPlugin, WidgetType, type DecorationSet, typ
 import type { Awareness } from "y-protocols/awareness";
 import * as Y from "yjs";
 import { personOf, type Person } from "./person";
+import { placeAt } from "./place";
 
 const moved = Annotation.define<true>();
+// A place in a long text costs time to name; after a key the frame comes first.
+const PUBLISH_MS = 40;
 // A name is shown while its caret moves, and then gets out of the way.
 const NAME_MS = 2_500;
 
@@ -53,19 +56,22 @@ class Caret extends WidgetType {
   }
 }
 
-/** Where a stranger's selection is in the text now, or null if what they sent is no place in it. */
-export function selectionOf(state: unknown, text: Y.Text): { anchor: number; head: number } | null {
+/** Where in the text a stranger's relative position is now, or null if what they sent is no place in it. */
+export function positionOf(sent: unknown, text: Y.Text): number | null {
   try {
-    const { anchor, head } = (state as { cursor: { anchor: unknown; head: unknown } }).cursor;
-    const [from, to] = [anchor, head].map((position) => {
-      const relative = Y.createRelativePositionFromJSON(position);
-      return Y.createAbsolutePositionFromRelativePosition(relative, text.doc as Y.Doc);
-    });
-    if (from?.type !== text || to?.type !== text) return null;
-    return { anchor: Math.min(from.index, text.length), head: Math.min(to.index, text.length) };
+    const relative = Y.createRelativePositionFromJSON(sent);
+    const found = Y.createAbsolutePositionFromRelativePosition(relative, text.doc as Y.Doc);
+    return found?.type === text ? Math.min(found.index, text.length) : null;
   } catch {
     return null;
   }
+}
+
+/** Where a stranger's selection is in the text now, or null if they have none that is a place in it. */
+export function selectionOf(state: unknown, text: Y.Text): { anchor: number; head: number } | null {
+  const cursor = (state as { cursor?: { anchor?: unknown; head?: unknown } } | undefined)?.cursor;
+  const [anchor, head] = [positionOf(cursor?.anchor, text), positionOf(cursor?.head, text)];
+  return anchor === null || head === null ? null : { anchor, head };
 }
 
 export function carets(text: Y.Text, awareness: Awareness): Extension {
@@ -73,6 +79,7 @@ export function carets(text: Y.Text, awareness: Awareness): Extension {
     class {
       decorations: DecorationSet = RangeSet.empty;
       private readonly since = new Map<number, { at: string; when: number }>();
+      private publishing = 0;
       private readonly onChange = (change: { added: number[]; updated: number[]; removed: number[] }): void => {
         const others = [...change.added, ...change.updated, ...change.removed];
         if (others.some((client) => client !== awareness.clientID)) {
@@ -87,19 +94,25 @@ export function carets(text: Y.Text, awareness: Awareness): Extension {
 
       destroy(): void {
         awareness.off("change", this.onChange);
+        clearTimeout(this.publishing);
       }
 
       update(update: ViewUpdate): void {
-        if (update.selectionSet || update.docChanged || update.focusChanged) this.publish(update);
-        if (update.docChanged || update.transactions.some((transaction) => transaction.annotation(moved))) this.draw();
+        if (update.selectionSet || update.docChanged || update.focusChanged) {
+          this.publishing ||= window.setTimeout(() => this.publish(), PUBLISH_MS);
+        }
+        if (update.transactions.some((transaction) => transaction.annotation(moved))) this.draw();
+        else if (update.docChanged) this.decorations = this.decorations.map(update.changes);
       }
 
-      private publish({ state, view }: ViewUpdate): void {
+      private publish(): void {
+        this.publishing = 0;
+        const { view } = this;
         if (!view.hasFocus) return; // the last place stays: one looks away, and comes back to it
-        const { anchor, head } = state.selection.main;
+        const { anchor, head } = view.state.selection.main;
         const cursor = {
-          anchor: Y.createRelativePositionFromTypeIndex(text, anchor),
-          head: Y.createRelativePositionFromTypeIndex(text, head),
+          anchor: placeAt(text, anchor),
+          head: placeAt(text, head),
         };
         const known = awareness.getLocalState()?.cursor as unknown;
         if (JSON.stringify(known) !== JSON.stringify(cursor)) awareness.setLocalStateField("cursor", cursor);

@@ -6,6 +6,7 @@
 import { EditorState, StateEffect, StateField, type Range } from "@codemirror/state";
 import { Decoration, EditorView, WidgetType, highlightSpecialChars, type DecorationSet } from "@codemirror/view";
 import type { Authors } from "./authors";
+import { directions } from "./direction";
 import { markdown } from "./markdown";
 import type { Part } from "./record";
 import { t } from "./strings";
@@ -85,10 +86,11 @@ export class Comparison {
           EditorState.lineSeparator.of("\n"), // as in the editor
           EditorState.readOnly.of(true),
           EditorView.editable.of(false),
-          EditorView.contentAttributes.of({ "aria-label": t.pastText, "aria-readonly": "true", role: "document", tabindex: "0" }),
+          EditorView.contentAttributes.of({ "aria-label": t.pastText, tabindex: "0" }),
           EditorView.lineWrapping,
           highlightSpecialChars(),
           markdown(),
+          directions(),
           marks,
           pointer,
         ],

@@ -8,7 +8,7 @@ import * as encoding from "lib0/encoding";
 import { encodeAwarenessUpdate, type Awareness } from "y-protocols/awareness";
 import { readAuthMessage } from "y-protocols/auth";
 import { WebsocketProvider } from "y-websocket";
-import type * as Y from "yjs";
+import * as Y from "yjs";
 
 const SYNC = 0;
 const SYNC_STEP_1 = 0;
@@ -28,6 +28,14 @@ const FIRST_ANSWER_MS = 2_500;
 // Close codes from the first to the second mean stop, and the second: come back, as what you are now.
 const FIRST_STOP = 4400;
 const COME_BACK = 4500;
+// What we sent extends what somebody else is writing: their edits, which the server has lost, and which they are
+// about to send themselves. Then ours are taken.
+const IN_USE = 4409;
+const IN_USE_TIMES = 5;
+const IN_USE_MS = 1_000;
+
+/** The close code for a copy of what was reset. */
+export const ANOTHER = 4410;
 
 /** Why the server wants no more of this client. `code` is the close code, or 0 for a refused edit. */
 export interface Stopped {
@@ -36,6 +44,10 @@ export interface Stopped {
 }
 
 export interface Listener {
+  /** A socket is open, and nothing has been heard on it yet. */
+  dialled(): void;
+  /** Whether a server that has seen this (a state vector) means another document than ours by its name. */
+  isAnother(seen: Map<number, number>): boolean;
   /** `live` or `denied` may have changed. */
   changed(): void;
   /** Everything up to this mark is on the server's disk. */
@@ -56,6 +68,7 @@ export class Connection {
   private patience = 0;
   private mark = 0;
   private asked: number | null = null;
+  private inUse = 0;
   private answered = false;
   private open = false;
   private heard = 0;
@@ -80,6 +93,7 @@ export class Connection {
     this.provider.on("status", ({ status }: { status: string }) => {
       this.onStatus();
       if (status !== "connected") return;
+      this.listener.dialled();
       // y-protocols keeps the clocks of those it has lost, and takes nobody back before a clock moves, up to
       // 15 s later. Forget theirs, and move ours for the others.
       for (const client of [...awareness.meta.keys()]) {
@@ -96,7 +110,10 @@ export class Connection {
       this.provider.shouldConnect = false;
       this.listener.sentAway();
     });
-    this.provider.on("closed", ({ code, reason }) => this.listener.stopped({ code, reason }));
+    this.provider.on("closed", ({ code, reason }) => {
+      if (code === IN_USE && ++this.inUse <= IN_USE_TIMES) setTimeout(() => this.connect(), IN_USE_MS);
+      else this.listener.stopped({ code, reason });
+    });
     this.handle();
     this.muteEcho(awareness);
     window.setInterval(() => this.watch(), 1000);
@@ -110,6 +127,16 @@ export class Connection {
   /** The server has answered on this socket and its content is here. */
   get live(): boolean {
     return this.open && this.answered && this.provider.synced;
+  }
+
+  /** Tells this line from those before and after it; null while none is up. */
+  get line(): number | null {
+    return this.live ? this.socket : null;
+  }
+
+  /** From now on a line is opened only to a document that was not reset since ours was copied. */
+  copyOf(epoch: number): void {
+    this.provider.params.epoch = String(epoch);
   }
 
   connect(): void {
@@ -161,6 +188,7 @@ export class Connection {
     const sync = messageHandlers[SYNC] as (typeof messageHandlers)[number];
     messageHandlers[SYNC] = (encoder, decoder, ...rest) => {
       const step = decoding.peekVarUint(decoder);
+      if (step === SYNC_STEP_1 && this.meetsAnother(decoder)) return;
       sync(encoder, decoder, ...rest);
       if (step !== SYNC_STEP_1) return;
       // Our step 2, with all that the server lacks, goes out when this handler returns; what is asked
@@ -187,10 +215,21 @@ export class Connection {
       const mark = decoding.readVarUint(payload);
       this.asked = null;
       this.answered = true;
+      this.inUse = 0;
       this.listener.acknowledged(mark);
       if (mark < this.mark) this.ask();
       this.listener.changed();
     };
+  }
+
+  /** Looks at what the server has before anything of it is taken, or anything of ours given. */
+  private meetsAnother(decoder: decoding.Decoder): boolean {
+    const ahead = decoding.clone(decoder);
+    decoding.readVarUint(ahead);
+    if (!this.listener.isAnother(Y.decodeStateVector(decoding.readVarUint8Array(ahead)))) return false;
+    this.provider.disconnect();
+    this.listener.stopped({ code: ANOTHER, reason: "" });
+    return true;
   }
 
   private ask(): void {

@@ -1,17 +1,23 @@
 /** One document: its title, who is here, its status, its text. */
 
-import { EditorView } from "@codemirror/view";
-import { api, mayWrite, Refused, signInAddress } from "./api";
-import { selectionOf } from "./carets";
+import { api, Refused, signInAddress } from "./api";
+import { asking } from "./asking";
+import type { Away } from "./away";
+import { ANOTHER } from "./connection";
+import { downloadButton, saveButton } from "./copy";
 import { editor, type Editor } from "./editor";
 import { announce, h, icon, toast } from "./element";
-import { account, avatar, meet, myself, personOf, watchMe, type Person } from "./person";
+import { showPeople } from "./people";
+import "./people.css";
+import { account, meet, myself, watchMe } from "./person";
 import { DELETED, NOT_SHARED, Replica, SIGNED_OUT, type Status } from "./replica";
 import { t } from "./strings";
 
-const FACES_LIMIT = 5;
 // "Saved" returns when the typing rests; it is never shown early, only late.
 const REST_MS = 500;
+const KEYS = "M7.4 7.3a2.6 2.6 0 1 1 4.1 2.1c-1 .7-1.5 1.2-1.5 2.4M10 14.6v.2";
+const SHARE = "M8 7.5a2.8 2.8 0 1 0 0-.1M2.5 16.5c.3-3.4 2.5-5 5.5-5s5.2 1.6 5.5 5M15.5 6v6M12.5 9h6";
+const DOWNLOAD = "M10 3.5v8.5M6.5 8.8L10 12.3l3.5-3.5M4 15.5h12";
 const CLOCK = "M10 3.5a6.5 6.5 0 1 0 0 13a6.5 6.5 0 0 0 0-13M10 6.5v3.8l2.7 1.5";
 
 export function open(name: string): void {
@@ -23,18 +29,29 @@ export function open(name: string): void {
   const page = h("main", { class: "page" });
   const past = h("button", { class: "to-past", hidden: true, title: t.history }, icon(CLOCK), h("span", {}, t.history));
   const heading = h("h1", { class: "hidden" }); // the title again, for who moves by headings
-  const people = h("div", { class: "people" }, faces, past, ...myself());
+  const share = h("button", { class: "to-share", hidden: true, title: t.share, "aria-haspopup": "dialog" }, icon(SHARE), h("span", {}, t.share));
+  const keys = h("button", { class: "tool keys", "aria-label": t.shortcuts.title, title: t.shortcuts.title, "aria-haspopup": "dialog", "aria-keyshortcuts": "Control+/ Meta+/" }, icon(KEYS));
+  const saving = h("button", { class: "tool to-file", hidden: true, title: t.downloads.button, "aria-label": t.downloads.button, "aria-haspopup": "dialog", "aria-expanded": "false" }, icon(DOWNLOAD));
+  const people = h("div", { class: "people" }, faces, past, saving, share, keys, ...myself());
   const bar = h("header", { class: "bar" }, heading, home, titleField(name, replica, heading), chip, people);
   document.body.className = "writing";
-  document.body.append(bar, notice, page);
+  const tools = h("div", { class: "tools" });
+  const shelf = h("div", { class: "shelf" });
+  document.body.append(bar, tools, notice, page, shelf);
 
   const writing = editor(page, replica);
+  showTools(replica, writing, tools, bar);
   writing.hint(t.opening);
   watchMe((person) => replica.awareness.setLocalStateField("user", person));
-  showPeople(replica, writing, faces);
+  showPeople(replica, writing, faces, shelf);
+  showAway(replica, writing, shelf);
   showStatus(replica, writing, chip, notice);
   showClosed(replica, page);
-  showPast(replica, writing, past, bar, [notice, page]);
+  const seeThen = showPast(replica, writing, past, bar, [tools, notice, page, shelf]);
+  asking(replica, writing.view, page, seeThen);
+  showShare(replica, share);
+  showDownloads(replica, saving);
+  showShortcuts(keys);
   // Signed in again in another tab, or let in by somebody: to look back here is enough.
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && void comeBack(replica));
   // The empty part of the page belongs to the text.
@@ -46,18 +63,42 @@ export function open(name: string): void {
   });
 }
 
+/** The tools come when it is known what one may do: by then one can write, and they are in nobody's way. */
+function showTools(replica: Replica, writing: Editor, tools: HTMLElement, bar: HTMLElement): void {
+  let asked = false;
+  const look = (): void => {
+    if (asked || replica.role === null || replica.status.kind === "connecting") return;
+    asked = true;
+    setTimeout(() => {
+      import("./toolbar").then(
+        ({ toolbar }) => toolbar(tools, bar, writing),
+        () => (tools.hidden = true), // one can write without
+      );
+    });
+  };
+  replica.watch(look);
+  look();
+}
+
 /** The title is kept by the server beside the text; others learn of a new one through awareness. */
 function titleField(name: string, replica: Replica, heading: HTMLElement): HTMLElement {
   const field = h("input", {
     class: "title",
+    dir: "auto",
+    lang: "",
     "aria-label": t.title,
     placeholder: t.untitled,
     autocomplete: "off",
     maxlength: 200,
   });
+  let known = "";
   const show = (): void => {
     const { title } = replica;
+    const now = JSON.stringify([title, replica.writable, isClosed(replica)]);
+    if (now === known) return; // the status changes with every key, and this is felt
+    known = now;
     if (document.activeElement !== field) field.value = title;
+    else known = ""; // once the field is left
     field.readOnly = !replica.writable;
     heading.textContent = title || t.untitled;
     if (!isClosed(replica)) document.title = `${title || name} · ${t.product}`;
@@ -73,7 +114,7 @@ function titleField(name: string, replica: Replica, heading: HTMLElement): HTMLE
         if (!(error instanceof Refused && error.status === 404)) throw error;
         saved = await api.create({ name, title: wanted });
       }
-      replica.learnOf(saved.title, saved.role);
+      replica.learnOf(saved);
       replica.awareness.setLocalStateField("titled", Date.now());
     } catch (error) {
       field.value = replica.title;
@@ -103,35 +144,18 @@ function titleField(name: string, replica: Replica, heading: HTMLElement): HTMLE
   return field;
 }
 
-function showPeople(replica: Replica, writing: Editor, faces: HTMLElement): void {
-  const { awareness, text } = replica;
-  let here = new Map<number, Person>();
-  const goTo = (client: number): void => {
-    const selection = selectionOf(awareness.getStates().get(client), text);
-    if (selection) writing.view.dispatch({ effects: EditorView.scrollIntoView(selection.head, { y: "center" }) });
-  };
-  const draw = (): void => {
-    const now = new Map<number, Person>();
-    for (const [client, state] of awareness.getStates()) {
-      if (client !== awareness.clientID && state.user) now.set(client, personOf(state.user, client));
-    }
-    for (const [client, person] of now) if (!here.has(client)) announce(t.joined(person.name));
-    for (const [client, person] of here) if (!now.has(client)) announce(t.left(person.name));
-    const known = JSON.stringify([...here]);
-    here = now;
-    if (JSON.stringify([...now]) === known) return;
-    const shown = [...now].slice(0, FACES_LIMIT);
-    const more = now.size - shown.length;
-    faces.replaceChildren(
-      ...shown.map(([client, person]) => {
-        const label = t.person(person.name);
-        return h("li", {}, h("button", { "aria-label": label, title: person.name, onclick: () => goTo(client) }, avatar(person)));
-      }),
-      ...(more > 0 ? [h("li", { class: "more", title: t.andMore(more) }, `+${more}`)] : []),
+/** What was done apart, told when the two have met again. */
+function showAway(replica: Replica, writing: Editor, shelf: HTMLElement): void {
+  let away: Promise<Away> | null = null;
+  replica.watchMeetings((meeting) => {
+    const { theirs } = meeting;
+    if (theirs.came.length + theirs.gone.length === 0) return;
+    away ??= import("./away").then(({ Away }) => new Away(replica, writing, shelf));
+    away.then(
+      (note) => note.take(meeting),
+      () => (away = null), // the next meeting asks for the page's files once more
     );
-  };
-  awareness.on("change", draw);
-  draw();
+  });
 }
 
 function words(replica: Replica, status: Status): string {
@@ -205,21 +229,35 @@ function showStatus(replica: Replica, writing: Editor, chip: HTMLElement, notice
 
 /** What is said at more length, and what can be done about it. */
 function noticeOf(replica: Replica, writing: Editor, status: Status): HTMLElement[] | null {
+  const text = (): string => writing.view.state.doc.toString();
+  const download = downloadButton(() => replica.title || replica.name, text);
+  const save = saveButton(replica, text);
   const signIn = h("a", { class: "quiet", href: signInAddress() }, t.signIn);
   switch (status.kind) {
     case "unstored":
-      return [h("p", {}, t.unstoredDetail), copyButton(writing)];
+      return [h("p", {}, t.unstoredDetail), copyButton(writing), download];
     case "signedOut":
       return [h("p", {}, t.signedOut), signIn];
     case "reading":
-      return status.edits > 0 ? [h("p", {}, t.kept(status.edits)), copyButton(writing)] : null;
+      return status.edits > 0 ? [h("p", {}, t.kept(status.edits)), save, download, copyButton(writing)] : null;
     case "stopped": {
       const { code, reason } = status.why;
-      const said = code === DELETED ? t.deleted : code === NOT_SHARED ? t.unshared : t.readOnly(reason || t.refused);
-      const text = h("p", {}, [said, ...(status.edits > 0 ? [t.keptEdits(status.edits)] : [])].join(" "));
+      const known: { [code: number]: string } = { [DELETED]: t.deleted, [NOT_SHARED]: t.unshared, [ANOTHER]: t.keep.another };
+      const said = known[code] ?? t.readOnly(reason || t.refused);
+      const other = h("button", { class: "quiet", onclick: () => void openOther(replica) }, t.keep.openOther);
+      const lines = h("p", {}, [said, ...(status.edits > 0 ? [t.keptEdits(status.edits)] : [])].join(" "));
       const restore = h("button", { class: "quiet", onclick: () => void bringBack(replica) }, t.restore);
       const mayRestore = code === DELETED && (replica.role === null || replica.role === "owner");
-      return [text, copyButton(writing), ...(mayRestore ? [restore] : []), ...(code === NOT_SHARED && !account() ? [signIn] : [])];
+      const saves = status.edits > 0 || code === DELETED || code === ANOTHER;
+      return [
+        lines,
+        ...(mayRestore ? [restore] : []),
+        ...(saves ? [save] : []),
+        download,
+        copyButton(writing),
+        ...(code === ANOTHER ? [other] : []),
+        ...(code === NOT_SHARED && !account() ? [signIn] : []),
+      ];
     }
     default:
       return null;
@@ -255,24 +293,22 @@ function showClosed(replica: Replica, page: HTMLElement): void {
   replica.watch(draw);
 }
 
-/** The way into the history and out again, for those who may read it. */
-function showPast(replica: Replica, writing: Editor, button: HTMLButtonElement, bar: HTMLElement, under: HTMLElement[]): void {
+/** The way into the history and out again, for those who may read it; returns a way to an entry of it. */
+function showPast(replica: Replica, writing: Editor, button: HTMLButtonElement, bar: HTMLElement, under: HTMLElement[]): (seq: number) => void {
   let panel: { close(): void } | null = null;
   let opening = false;
-  const allowed = (): boolean => replica.role !== null && mayWrite(replica.role) && !isClosed(replica);
+  const allowed = (): boolean => replica.historian && !isClosed(replica);
   const draw = (): void => {
     button.hidden = !allowed();
     button.setAttribute("aria-expanded", String(panel !== null));
     if (button.hidden) panel?.close();
   };
-  const open = async (event: MouseEvent): Promise<void> => {
-    if (panel) return panel.close();
+  const open = async (byKey: boolean, seq: number | null): Promise<void> => {
     if (opening) return;
     opening = true;
-    const byKey = event.detail === 0;
     try {
       const history = await import("./history");
-      panel = history.open(replica, bar, under, () => {
+      panel = history.open(replica, bar, under, seq, () => {
         panel = null;
         draw();
         // Back to the text, and on a phone without its keyboard.
@@ -286,20 +322,84 @@ function showPast(replica: Replica, writing: Editor, button: HTMLButtonElement, 
       opening = false;
     }
   };
-  button.addEventListener("click", (event) => void open(event));
+  button.addEventListener("click", (event) => (panel ? panel.close() : void open(event.detail === 0, null)));
+  replica.watch(draw);
+  draw();
+  return (seq) => void open(false, seq);
+}
+
+/** The way to the dialog that says who else may read and write this. */
+function showDownloads(replica: Replica, button: HTMLButtonElement): void {
+  button.addEventListener("click", () => {
+    import("./download").then(
+      ({ toggle }) => toggle(replica, button),
+      () => toast(t.unreachable), // the page's files are asked for once more at the next click
+    );
+  });
+  const draw = (): void => void (button.hidden = replica.role === null || isClosed(replica));
   replica.watch(draw);
   draw();
 }
 
+function showShare(replica: Replica, button: HTMLButtonElement): void {
+  let dialog: { update(): void; close(): void } | null = null;
+  const draw = (): void => {
+    button.hidden = replica.role === null || isClosed(replica);
+    if (button.hidden) dialog?.close();
+    else dialog?.update();
+  };
+  button.addEventListener("click", () => {
+    import("./share").then(
+      ({ open }) => (dialog ??= open(replica, () => (dialog = null))),
+      () => toast(t.unreachable), // the page's files are asked for once more at the next click
+    );
+  });
+  replica.watch(draw);
+  draw();
+}
+
+/** The way to the sheet of shortcuts; its key goes before what an editor would do with it. */
+function showShortcuts(button: HTMLButtonElement): void {
+  let sheet: HTMLDialogElement | null = null;
+  const show = (): void => {
+    import("./shortcuts").then(
+      ({ open }) => (sheet ??= open(() => (sheet = null))),
+      () => toast(t.unreachable),
+    );
+  };
+  button.addEventListener("click", show);
+  addEventListener(
+    "keydown",
+    (event) => {
+      if (!(event.ctrlKey || event.metaKey) || event.altKey || event.key !== "/") return;
+      event.preventDefault();
+      event.stopPropagation();
+      if (sheet) sheet.close();
+      else if (!document.querySelector("dialog[open]")) show();
+    },
+    { capture: true },
+  );
+}
+
 /** Dials again if the server said stop and would not say it now. */
 async function comeBack(replica: Replica): Promise<void> {
-  const { why } = replica;
-  if (why?.code !== SIGNED_OUT && why?.code !== NOT_SHARED) return;
+  const code = replica.why?.code;
+  if (code === DELETED) return comeBackTo(replica);
+  if (code !== SIGNED_OUT && code !== NOT_SHARED) return;
   await meet(true);
   // As a guest, what was written as somebody would be sent as nobody.
-  if (why.code === SIGNED_OUT && replica.role !== null && !account()) return;
+  if (code === SIGNED_OUT && replica.role !== null && !account()) return;
   await replica.look();
-  if (replica.role !== null) replica.connect();
+  // What the server does not know yet, who signs in may make.
+  if (replica.role !== null || (code === SIGNED_OUT && account())) replica.connect();
+}
+
+/** Somebody may have brought it back. */
+async function comeBackTo(replica: Replica): Promise<void> {
+  const known = await api.get(replica.name).catch(() => null);
+  if (known === null) return;
+  replica.learnOf(known);
+  replica.connect();
 }
 
 /** Copies what is on the screen, which may be more than the doc took. */
@@ -318,10 +418,20 @@ function copyButton({ view }: Editor): HTMLElement {
   return button;
 }
 
+/** Leaves our copy for what its name means now; edits of ours in it are warned of once. */
+async function openOther(replica: Replica): Promise<void> {
+  const { edits } = replica.status as { edits: number };
+  if (edits > 0) return toast(t.keep.loses(edits), { label: t.keep.openStill, run: () => void leave() });
+  await leave();
+  async function leave(): Promise<void> {
+    await replica.letGo();
+    location.reload();
+  }
+}
+
 async function bringBack(replica: Replica): Promise<void> {
   try {
-    const { title, role } = await api.restore(replica.name);
-    replica.learnOf(title, role);
+    replica.learnOf(await api.restore(replica.name));
     replica.connect();
   } catch (error) {
     toast(error instanceof Refused ? t.failed(error.message) : t.unreachable);

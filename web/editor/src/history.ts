@@ -39,9 +39,12 @@ export interface Opened {
   close(): void;
 }
 
-/** Opens it over these parts of the page, below the bar, and calls `closed` when it is closed, by whatever way. */
-export function open(replica: Replica, bar: HTMLElement, under: HTMLElement[], closed: () => void): Opened {
-  return new Panel(replica, bar, under, closed);
+/**
+ * Opens it over these parts of the page, below the bar, at the version with entry `seq` or the newest, and calls
+ * `closed` when it is closed, by whatever way.
+ */
+export function open(replica: Replica, bar: HTMLElement, under: HTMLElement[], seq: number | null, closed: () => void): Opened {
+  return new Panel(replica, bar, under, seq, closed);
 }
 
 class Panel implements Opened {
@@ -81,16 +84,17 @@ class Panel implements Opened {
     private readonly replica: Replica,
     private readonly bar: HTMLElement,
     private readonly under: HTMLElement[],
+    private readonly wanted: number | null,
     private readonly closed: () => void,
   ) {
-    this.record = new Record(replica.name);
+    this.record = new Record(replica);
     this.authors = new Authors(() =>
       [...replica.awareness.getStates()].filter(([client]) => client !== replica.awareness.clientID).map(([client, { user }]) => personOf(user, client)),
     );
     this.versions = new Versions(this.record, this.authors, {
       chosen: (version) => this.choose(version),
       based: (version) => this.compareWith(version),
-      loaded: () => this.at === 0 && this.begin(),
+      loaded: () => this.at === 0 && void this.begin(),
     });
     this.timeline = new Timeline(this.authors, (seq) => this.goTo(seq));
     this.comparison = new Comparison(this.text, this.authors);
@@ -98,7 +102,7 @@ class Panel implements Opened {
       h("button", { class: "tool", "aria-label": t.previousChange, title: t.previousChange, "aria-keyshortcuts": "Alt+ArrowUp", onclick: () => void this.step(-1) }, icon(UP)),
       h("button", { class: "tool", "aria-label": t.nextChange, title: t.nextChange, "aria-keyshortcuts": "Alt+ArrowDown", onclick: () => void this.step(1) }, icon(DOWN)),
     ];
-    this.restoreButton = h("button", { class: "secondary", onclick: () => void this.restore() }, t.restoreButton, h("span", {}, t.restoreWhat));
+    this.restoreButton = h("button", { class: "secondary", hidden: !replica.writable, onclick: () => void this.restore() }, t.restoreButton, h("span", {}, t.restoreWhat));
     this.reading = this.readingPart();
     this.list = this.listPart();
     this.element = h("section", { class: "past", "aria-label": t.history, "data-empty": true }, this.reading, this.list);
@@ -144,7 +148,7 @@ class Panel implements Opened {
         this.closeButton(),
         this.naming,
         this.restoreButton,
-        h("fieldset", { class: "modes" }, h("legend", { class: "hidden" }, t.showWhat), ...modes),
+        h("fieldset", { class: "dial" }, h("legend", { class: "hidden" }, t.showWhat), ...modes),
       ),
       this.wrong,
       this.text,
@@ -214,13 +218,21 @@ class Panel implements Opened {
     this.list.inert = this.phone.matches && !open;
   }
 
-  /** With the newest, once there is one. */
-  private begin(): void {
-    const [newest] = this.versions.all;
-    if (!newest || this.gone) return;
+  /** With the version that is wanted, or the newest, once there is one. */
+  private async begin(): Promise<void> {
+    let [first] = this.versions.all;
+    if (!first || this.gone) return;
+    this.at = first.seq_to;
     const waiting = this.list.contains(document.activeElement);
+    if (this.wanted !== null) {
+      const { wanted } = this;
+      const asked = this.versions.containing(wanted) ?? this.record.version(wanted).catch(() => first);
+      first = (await asked) as Version;
+      if (this.gone) return;
+      this.putListAway();
+    }
     delete this.element.dataset.empty;
-    [this.at, this.version] = [newest.seq_to, newest];
+    [this.at, this.version] = [first.seq_to, first];
     void this.draw();
     if (waiting) this.versions.focus();
   }
@@ -377,7 +389,7 @@ class Panel implements Opened {
     const focused = this.naming.contains(document.activeElement);
     const edit = h("button", { class: "quiet", onclick: () => this.askName(at, label?.name ?? "", label?.id) }, label ? t.renameVersion : t.nameVersion);
     const remove = label && h("button", { class: "quiet", onclick: () => void this.unname(label.id, label.name, label.note, at) }, t.unnameVersion);
-    this.naming.replaceChildren(...(at > 0 ? [edit] : []), ...(remove ? [remove] : []));
+    this.naming.replaceChildren(...(at > 0 && this.replica.writable ? [edit, ...(remove ? [remove] : [])] : []));
     if (focused) edit.focus();
   }
 
@@ -514,7 +526,7 @@ class Panel implements Opened {
     const go = h("button", { class: "primary", onclick: () => void run() }, t.restoreButton);
     const dialog = h(
       "dialog",
-      { class: "ask", "aria-labelledby": "ask-title", onclose: () => (dialog.remove(), this.gone || this.restoreButton.focus()) },
+      { class: "ask", "aria-labelledby": "ask-title", onclose: () => dialog.remove() },
       h("h2", { id: "ask-title" }, t.restoreTitle(what)),
       body,
       h("div", { class: "ways" }, go, h("button", { class: "quiet", onclick: () => dialog.close() }, t.cancel)),

@@ -4,6 +4,7 @@ import "@fontsource-variable/literata/wght.css";
 import "@fontsource-variable/literata/wght-italic.css";
 import "@fontsource-variable/instrument-sans/wght.css";
 import "./style.css";
+import "./media.css";
 import { t } from "./strings";
 
 if (location.pathname.startsWith("/d/")) {
@@ -21,6 +22,8 @@ if (location.pathname.startsWith("/d/")) {
   void import("./door").then(({ join }) => join());
 } else if (location.pathname === "/s") {
   void import("./door").then(({ follow }) => follow());
+} else if (location.pathname === "/device") {
+  void import("./device").then(({ device }) => device());
 } else {
   void import("./documents").then(({ list }) => list());
 }

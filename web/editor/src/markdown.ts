@@ -1,110 +1,51 @@
-/** Markdown that looks like what it says while it stays source: sizes, weights, and marks in the margin. */
+/** Markdown as CodeMirror reads it: the language, what its parts look like, and the keys that go on with it. */
 
-import { insertNewlineContinueMarkup, deleteMarkupBackward, markdownLanguage } from "@codemirror/lang-markdown";
-import { LanguageSupport, syntaxHighlighting, syntaxTree } from "@codemirror/language";
-import { EditorSelection, Prec, type Extension, type Range } from "@codemirror/state";
-import { Decoration, EditorView, ViewPlugin, keymap, type DecorationSet, type ViewUpdate } from "@codemirror/view";
+import { insertNewlineContinueMarkup, deleteMarkupBackward, markdownLanguage, commonmarkLanguage } from "@codemirror/lang-markdown";
+import { Language, LanguageSupport, syntaxHighlighting } from "@codemirror/language";
+import { Prec, type Extension } from "@codemirror/state";
+import { keymap } from "@codemirror/view";
 import { tagHighlighter, tags } from "@lezer/highlight";
+import { GFM, parseCode, type MarkdownParser } from "@lezer/markdown";
+import { codeParser } from "./code";
+import { math } from "./math";
+import { preview } from "./preview";
 
 const inline = tagHighlighter([
   { tag: tags.strong, class: "md-strong" },
   { tag: tags.emphasis, class: "md-em" },
   { tag: tags.strikethrough, class: "md-strike" },
-  { tag: tags.link, class: "md-link" },
   { tag: [tags.url, tags.labelName], class: "md-url" },
   { tag: tags.monospace, class: "md-code" },
   { tag: tags.processingInstruction, class: "md-mark" },
   { tag: [tags.contentSeparator, tags.comment, tags.escape, tags.character], class: "md-mark" },
 ]);
 
-const hang = Decoration.mark({ class: "md-hang" });
-const line = (name: string): Decoration => Decoration.line({ class: name });
-const headings = [1, 2, 3, 4, 5, 6].map((level) => line(`md-heading md-h${level}`));
-const quote = line("md-quote");
-const block = line("md-block");
+// Few inks: what is said, what it is said with, and what is only said about it.
+const code = tagHighlighter([
+  { tag: [tags.keyword, tags.operatorKeyword, tags.modifier, tags.self, tags.tagName, tags.heading], class: "code-key" },
+  { tag: [tags.string, tags.special(tags.string), tags.regexp, tags.attributeValue, tags.inserted], class: "code-text" },
+  { tag: [tags.number, tags.bool, tags.null, tags.atom, tags.unit, tags.color], class: "code-value" },
+  { tag: [tags.comment, tags.meta, tags.docString], class: "code-aside" },
+  { tag: [tags.function(tags.variableName), tags.function(tags.propertyName), tags.definition(tags.variableName), tags.className, tags.typeName, tags.attributeName, tags.propertyName], class: "code-name" },
+  { tag: [tags.deleted, tags.invalid], class: "code-wrong" },
+]);
 
-function decorate(view: EditorView): DecorationSet {
-  const ranges: Range<Decoration>[] = [];
-  const { doc } = view.state;
-  const lines = (from: number, to: number, value: Decoration): void => {
-    for (let { number } = doc.lineAt(from), last = doc.lineAt(to).number; number <= last; number++) {
-      ranges.push(value.range(doc.line(number).from));
-    }
-  };
-  for (const { from, to } of view.visibleRanges) {
-    syntaxTree(view.state).iterate({
-      from,
-      to,
-      enter({ name, from: start, to: end, node }) {
-        const heading = /^(?:ATX|Setext)Heading([1-6])$/.exec(name);
-        if (heading) lines(start, end, headings[Number(heading[1]) - 1] as Decoration);
-        else if (name === "Blockquote") lines(Math.max(start, from), Math.min(end, to), quote);
-        else if (name === "FencedCode" || name === "CodeBlock") lines(Math.max(start, from), Math.min(end, to), block);
-        const mark = name === "HeaderMark" || name === "ListMark";
-        // Only what begins a line can stand in the margin beside it.
-        if (!mark || doc.lineAt(start).from !== start || node.parent?.name.startsWith("Setext")) return;
-        const space = doc.sliceString(end, end + 1) === " " ? 1 : 0;
-        if (space === 1) ranges.push(hang.range(start, end + space));
-      },
-    });
-  }
-  return Decoration.set(ranges, true);
-}
-
-const layout = ViewPlugin.fromClass(
-  class {
-    decorations: DecorationSet;
-    constructor(view: EditorView) {
-      this.decorations = decorate(view);
-    }
-    update(update: ViewUpdate): void {
-      const parsed = syntaxTree(update.state) !== syntaxTree(update.startState);
-      if (update.docChanged || update.viewportChanged || parsed) this.decorations = decorate(update.view);
-    }
-  },
-  { decorations: (value) => value.decorations },
-);
-
-/** Wraps or unwraps every selection in a Markdown mark. */
-function toggle(mark: string) {
-  return ({ state, dispatch }: EditorView): boolean => {
-    if (state.readOnly) return false;
-    const size = mark.length;
-    const changes = state.changeByRange((range) => {
-      const { from, to } = range;
-      const before = state.sliceDoc(from - size, from);
-      const after = state.sliceDoc(to, to + size);
-      if (before === mark && after === mark) {
-        return {
-          changes: [
-            { from: from - size, to: from },
-            { from: to, to: to + size },
-          ],
-          range: EditorSelection.range(from - size, to - size),
-        };
-      }
-      return { changes: [{ from, insert: mark }, { from: to, insert: mark }], range: EditorSelection.range(from + size, to + size) };
-    });
-    dispatch(state.update(changes, { userEvent: "input", scrollIntoView: true }));
-    return true;
-  };
-}
+const parser = (commonmarkLanguage.parser as MarkdownParser).configure([GFM, math, parseCode({ codeParser })]);
+// The data of the package's own language, by which its commands know where they may work.
+const language = new Language(markdownLanguage.data, parser, [], "markdown");
+const isOurs = (type: { isTop: boolean; name: string }): boolean => type.name === "Document";
 
 export function markdown(): Extension {
   return [
-    new LanguageSupport(markdownLanguage),
-    syntaxHighlighting(inline),
-    layout,
+    new LanguageSupport(language),
+    syntaxHighlighting({ ...inline, scope: isOurs }),
+    syntaxHighlighting({ ...code, scope: (type) => !isOurs(type) }),
+    preview(parser),
     Prec.high(
       keymap.of([
         { key: "Enter", run: insertNewlineContinueMarkup },
         { key: "Backspace", run: deleteMarkupBackward },
       ]),
     ),
-    keymap.of([
-      { key: "Mod-b", run: toggle("**"), preventDefault: true },
-      { key: "Mod-i", run: toggle("*"), preventDefault: true },
-      { key: "Mod-e", run: toggle("`"), preventDefault: true },
-    ]),
   ];
 }

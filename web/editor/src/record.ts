@@ -1,6 +1,7 @@
 /** The history of one document, as the REST interface tells it (web/history.py). */
 
 import { at, request } from "./api";
+import type { Replica } from "./replica";
 
 export interface Actor {
   id: string;
@@ -78,18 +79,39 @@ export interface Restored {
   stats: Stats;
 }
 
+/** Characters in a row that one actor typed. */
+export interface Run {
+  length: number;
+  actor: string;
+  first_at: string;
+  last_at: string;
+  /** The last entry that typed in it. */
+  seq: number;
+}
+
+export interface Blame {
+  seq: number;
+  actors: Actor[];
+  runs: Run[];
+  next: number | null;
+}
+
 /** A seq, or where the document is now. */
 export type Moment = number | "head";
 
 export const PAGE = 50;
 const PAGE_LIMIT = 500;
 
+// Asked for the first time, a server may take a minute to work a history out: while the line is up, it does.
+const WORKING_MS = 75_000;
+const AWAY_MS = 10_000;
+
 /** Every call raises `Refused` when the server says no, and `TypeError` when it says nothing. */
 export class Record {
   private readonly path: string;
 
-  constructor(document: string) {
-    this.path = at(document);
+  constructor(private readonly replica: Replica) {
+    this.path = at(replica.name);
   }
 
   /** Newest first; `cursor` is the `next` of the page before. */
@@ -117,25 +139,30 @@ export class Record {
     return roots.content ?? "";
   }
 
+  /** Who typed what is there now; positions are code points. */
+  blame(from: number, to: number) {
+    return this.get<Blame>("blame", { at: "head", from: String(from), to: String(to) });
+  }
+
   activity(bucket?: number) {
     return this.get<Activity>("activity", bucket === undefined ? {} : { bucket: `${bucket.toFixed(3)}s` });
   }
 
   name(seq: number, name: string, note = "") {
-    return request<Version>("POST", `${this.path}/versions`, { name, note, at: seq });
+    return this.ask<Version>("POST", `${this.path}/versions`, { name, note, at: seq });
   }
 
   rename(id: string, name: string) {
-    return request<Label>("PATCH", `${this.path}/versions/${encodeURIComponent(id)}`, { name });
+    return this.ask<Label>("PATCH", `${this.path}/versions/${encodeURIComponent(id)}`, { name });
   }
 
   unname(id: string) {
-    return request<void>("DELETE", `${this.path}/versions/${encodeURIComponent(id)}`);
+    return this.ask<void>("DELETE", `${this.path}/versions/${encodeURIComponent(id)}`);
   }
 
   /** Refused with 412 when the document is not at `expected` any more. */
   restore(seq: number, expected?: number) {
-    return request<Restored>("POST", `${this.path}/restore`, {
+    return this.ask<Restored>("POST", `${this.path}/restore`, {
       from: seq,
       ...(expected !== undefined && { expected_head: expected }),
     });
@@ -143,11 +170,24 @@ export class Record {
 
   /** Takes back entries after `since` up to `until`, and nothing that came later. */
   undo(since: number, until: number) {
-    return request<Restored>("POST", `${this.path}/undo`, { since, until });
+    return this.ask<Restored>("POST", `${this.path}/undo`, { since, until });
   }
 
   private get<T>(what: string, query: { [name: string]: string } = {}): Promise<T> {
     const search = new URLSearchParams(query).toString();
-    return request<T>("GET", `${this.path}/${what}${search && `?${search}`}`);
+    return this.ask<T>("GET", `${this.path}/${what}${search && `?${search}`}`);
+  }
+
+  private async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const giveUp = new AbortController();
+    const since = Date.now();
+    const watch = setInterval(() => {
+      if (Date.now() - since > (this.replica.live ? WORKING_MS : AWAY_MS)) giveUp.abort();
+    }, 1000);
+    try {
+      return await request<T>(method, path, body, giveUp.signal);
+    } finally {
+      clearInterval(watch);
+    }
   }
 }

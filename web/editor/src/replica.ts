@@ -5,9 +5,10 @@
 
 import { Awareness } from "y-protocols/awareness";
 import * as Y from "yjs";
-import { api, mayWrite, Refused, type Role } from "./api";
+import { api, mayWrite, Refused, type Listed, type Role } from "./api";
 import { Connection, type Stopped } from "./connection";
-import { LocalCopy, type Edit } from "./local";
+import { askToKeep, LocalCopy, tabsOf, type Edit, type Shared } from "./local";
+import { didIn, joined, type Did, type Meeting } from "./meeting";
 import { hasLeft, introduced, watchIntroduced } from "./person";
 
 export type Status =
@@ -31,12 +32,6 @@ interface Known extends Edit {
   stored: boolean;
 }
 
-/** What tabs of one browser tell each other. */
-interface Shared {
-  update: Uint8Array;
-  edit: Edit;
-}
-
 /** Close codes that the page has an answer to. */
 export const SIGNED_OUT = 4401;
 export const NOT_SHARED = 4403;
@@ -58,13 +53,19 @@ export class Replica {
   title = "";
   /** What we may do, as the server said last; null while nobody knows. */
   role: Role | null = null;
+  /** Whether the server lets us read its history; null while nobody knows. */
+  private history: boolean | null = null;
   /** The server has shown us this document since the page was opened. */
   seen = false;
   /** The server itself has said `title` and `role`. */
   private told = false;
   /** It has said that we may do nothing with what it knows by this name, which may be nothing. */
   private unknown = false;
+  /** Begun on this device, and not known to the server yet. */
+  private fresh = false;
   private looks = 0;
+  /** Our first edit has made the document, and the server is asked what it is. */
+  private making = false;
   private wasLive = false;
   private readonly tab = crypto.randomUUID?.() ?? String(Math.random());
   private readonly tabs: BroadcastChannel;
@@ -74,35 +75,56 @@ export class Replica {
   private edits: Known[] = [];
   private acknowledged = 0;
   private made = 0;
-  private readonly latest = new Map<string, number>();
+  /** The edits of each tab that were ever learned, which follow one on the other. */
+  private readonly learned = new Map<string, { first: number; last: number }>();
   private local: LocalCopy | null = null;
   private localDown = false;
   /** The doc holds something that was never offered to the copy on this device. */
   private unkept = false;
   private telling = false;
+  /** Of the document that this is a copy of, as far as the server has said. */
+  private epoch: number | null = null;
+  /** What the transaction under way does, for the listener of updates. */
+  private doing: Did | null = null;
+  /** From the first line that is opened until one is up: what comes, and what of ours goes; `first` when we had no
+   * copy, and everything is news. */
+  private meeting: { theirs: Did[]; mine: Did[]; first: boolean } | null = null;
+  private readonly meetings = new Set<(meeting: Meeting) => void>();
+  /** When the line was up last, or this device had the document open. */
+  private leftAt = 0;
   /** Why the server wants no more of us, until `connect`. */
   why: Stopped | null = null;
 
   constructor(readonly name: string) {
-    this.tabs = new BroadcastChannel(`collab:${name}`);
+    this.tabs = tabsOf(name);
     this.tabs.onmessage = ({ data }: MessageEvent<Shared>) => {
-      this.learn([data.edit], true);
+      if (data === "let go") return location.reload();
+      if (data === "removed") return this.lose();
+      this.learn(data.edits, true);
       Y.applyUpdate(this.doc, data.update, this.tabs);
       this.connection.expect(this.newest);
     };
     this.connection = new Connection(name, this.doc, this.awareness, {
+      dialled: () => this.beginMeeting(),
+      isAnother: (seen) => this.isAnother(seen),
       changed: () => this.onLine(),
       acknowledged: (mark) => this.acknowledge(mark),
       denied: () => void this.look(),
       sentAway: () => void this.comeBack(),
       stopped: (why) => void this.onStopped(why),
     });
+    this.text.observe((_event, transaction) => {
+      this.doing = didIn(transaction, this.text);
+      if (transaction.origin === this.connection.provider) this.meeting?.theirs.push(this.doing);
+    });
     // After the provider's own listener, so that what is asked for here has been sent.
     this.doc.on("update", (update: Uint8Array, origin: unknown, _doc: Y.Doc, transaction: Y.Transaction) => {
+      const did = this.doing;
+      this.doing = null;
       if (origin === this.local || origin === this.tabs) return;
       if (!transaction.local) void this.store(update, []);
       else {
-        const edits = this.learn([{ tab: this.tab, n: ++this.made }], false);
+        const edits = this.learn([{ tab: this.tab, n: ++this.made, did }], false);
         void this.store(update, edits);
         this.connection.expect(this.newest);
         this.changed();
@@ -120,6 +142,8 @@ export class Replica {
     this.opened = Promise.race([this.openLocal(), patience]);
     void Promise.all([this.opened, introduced()]).then(() => this.connect());
     void this.look();
+    // Left for now, or for good: until here we have seen what others did.
+    document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && this.live && this.remember());
     // The server writes into its log the name that it knew when the line was opened.
     watchIntroduced(() => this.writable && this.live && this.connection.redial());
   }
@@ -153,12 +177,26 @@ export class Replica {
     return this.role !== null && mayWrite(this.role) && this.status.kind !== "stopped";
   }
 
+  /** Calls back when the copy has met the server again, and others, or we, had done something apart. */
+  watchMeetings(watcher: (meeting: Meeting) => void): void {
+    this.meetings.add(watcher);
+  }
+
+  /** We may read its history, as far as anybody knows. */
+  get historian(): boolean {
+    return this.role !== null && (this.history ?? mayWrite(this.role));
+  }
+
   /** Asks the server what this document is called, and what we may do with it. */
   async look(): Promise<void> {
     const mine = ++this.looks;
+    const { line } = this.connection;
     try {
-      const { title, role } = await api.get(this.name);
-      if (mine === this.looks) this.learnOf(title, role);
+      const known = await api.get(this.name);
+      if (mine !== this.looks) return;
+      // Of what we have a copy, that is what the line brought; before it is up, the answer is about something else.
+      if (line !== null && line === this.connection.line) this.isCopyOf(known.epoch);
+      this.learnOf(known);
     } catch (error) {
       if (mine !== this.looks) return;
       if (!(error instanceof Refused) || error.passing) {
@@ -175,11 +213,16 @@ export class Replica {
     }
   }
 
+  /** Makes a document of what was only an address so far. */
+  async make(): Promise<void> {
+    this.learnOf(await api.create({ name: this.name, ...(this.title && { title: this.title }) }));
+  }
+
   /** What the server said about the document just now. */
-  learnOf(title: string, role: Role): void {
+  learnOf({ title, role, history }: Listed): void {
     this.told = true;
     this.unknown = false;
-    [this.title, this.role] = [title, role];
+    [this.title, this.role, this.history] = [title, role, history];
     this.remember();
     this.changed();
   }
@@ -202,12 +245,55 @@ export class Replica {
     this.changed();
   }
 
+  private isCopyOf(epoch: number): void {
+    this.epoch = epoch;
+    this.connection.copyOf(epoch);
+  }
+
+  /** The server once had letters of ours that it lacks, and has others: it lost everything, and began anew. */
+  private isAnother(seen: Map<number, number>): boolean {
+    if (seen.size === 0) return false; // it lost everything, and is given it back
+    const had = Y.decodeStateVector(Y.encodeStateVector(this.doc));
+    for (const { did } of this.edits) {
+      if (!did) return false;
+      for (const { client, clock } of did.came) had.set(client, Math.min(had.get(client) ?? 0, clock));
+    }
+    const clients = [...had].filter(([, clock]) => clock > 0).map(([client]) => client);
+    return clients.length > 0 && !clients.some((client) => seen.has(client));
+  }
+
+  private beginMeeting(): void {
+    this.meeting ??= { theirs: [], mine: [], first: !this.seen && this.text._start === null };
+  }
+
+  private endMeeting(): void {
+    const { meeting } = this;
+    this.meeting = null;
+    if (!meeting || meeting.first) return;
+    // Those that the server has not acknowledged yet are on their way over this line.
+    const writes = this.role !== null && mayWrite(this.role) && !this.connection.denied;
+    const mine = writes ? [...meeting.mine, ...this.edits.flatMap(({ did }) => did ?? [])] : meeting.mine;
+    const found = { theirs: joined(meeting.theirs), mine: joined(mine), since: this.leftAt };
+    for (const watcher of this.meetings) watcher(found);
+  }
+
+  /** Forgets what the server will not take, and all the rest of it on this device; the page is to be left now. */
+  async letGo(): Promise<void> {
+    const { local } = this;
+    this.local = null;
+    this.edits = [];
+    await local?.remove();
+    this.tabs.postMessage("let go" satisfies Shared);
+  }
+
   private onLine(): void {
     const { live } = this;
     if (live && !this.wasLive) {
+      this.endMeeting();
       this.seen = true;
       void this.look(); // it may have changed while we were away
     }
+    if (!live && this.wasLive) this.leftAt = Date.now();
     this.wasLive = live;
     // While the server is away, nobody has said no.
     if (!live && this.connection.tried && !this.unknown && !this.why) this.role ??= "owner";
@@ -222,12 +308,25 @@ export class Replica {
   }
 
   private async onStopped(why: Stopped): Promise<void> {
+    if (why.code === NOT_SHARED && this.fresh && (await this.makeFresh())) return this.connect();
     const left = why.code === NOT_SHARED && (await hasLeft());
     this.stop(left ? { ...why, code: SIGNED_OUT } : why);
   }
 
+  /** Makes on the server what was begun here; false if we may not, or it is away. */
+  private async makeFresh(): Promise<boolean> {
+    this.fresh = false; // once
+    try {
+      await this.make();
+      return true;
+    } catch (error) {
+      console.info("not made:", error);
+      return false;
+    }
+  }
+
   private remember(): void {
-    this.local?.remember(this.title, this.role).catch(() => this.lose());
+    this.local?.remember(this.title, this.role, this.epoch).catch(() => this.lose());
   }
 
   private get newest(): number {
@@ -238,13 +337,18 @@ export class Replica {
     return this.edits.reduce((n, edit) => n + (edit.stored ? 0 : 1), 0);
   }
 
-  /** Takes edits into account that are in the doc from now on, each once. */
+  /** Takes edits into account that are in the doc from now on, each once. Those that another tab tells of while
+   * the copy is being read come before the older ones that are read there. */
   private learn(edits: readonly Edit[], stored: boolean): Known[] {
-    const fresh: Known[] = [];
-    for (const { tab, n } of edits) {
-      if (n <= (this.latest.get(tab) ?? 0)) continue;
-      this.latest.set(tab, n);
-      fresh.push({ tab, n, stored });
+    const fresh = edits
+      .filter(({ tab, n }) => {
+        const known = this.learned.get(tab);
+        return !known || n < known.first || n > known.last;
+      })
+      .map((edit) => ({ ...edit, stored }));
+    for (const { tab, n } of fresh) {
+      const { first, last } = this.learned.get(tab) ?? { first: n, last: n };
+      this.learned.set(tab, { first: Math.min(first, n), last: Math.max(last, n) });
     }
     this.edits.push(...fresh);
     return fresh;
@@ -253,6 +357,12 @@ export class Replica {
   private acknowledge(mark: number): void {
     const done = this.edits.splice(0, mark - this.acknowledged);
     this.acknowledged += done.length;
+    this.meeting?.mine.push(...done.flatMap(({ did }) => did ?? []));
+    // Made by us, whoever this name belonged to before.
+    if (done.length > 0 && this.live && this.unknown && !this.making) {
+      this.making = true;
+      void this.look().finally(() => (this.making = false));
+    }
     if (done.length > 0) this.local?.acknowledge(done).catch(() => this.lose());
   }
 
@@ -265,13 +375,22 @@ export class Replica {
     const slow = edits.length > 0 ? setTimeout(() => this.setLocalDown(true), STORE_PATIENCE_MS) : undefined;
     try {
       await local.write(update, edits);
+      if (local !== this.local) return; // lost with the database meanwhile: `openLocal` makes up for it
       this.stored(edits);
-      for (const { tab, n } of edits) this.tabs.postMessage({ update, edit: { tab, n } } satisfies Shared);
+      // From now on this device has something that nobody else has.
+      if (edits.length > 0 && !this.live && this.connection.tried) askToKeep();
+      this.tellTabs(update, edits);
     } catch {
       if (local === this.local) this.lose();
     } finally {
       clearTimeout(slow);
     }
+  }
+
+  /** In the order in which it was kept. */
+  private tellTabs(update: Uint8Array, edits: readonly Known[]): void {
+    if (edits.length > 0)
+      this.tabs.postMessage({ update, edits: edits.map(({ tab, n, did }) => ({ tab, n, did })) } satisfies Shared);
   }
 
   private stored(edits: Known[]): void {
@@ -302,8 +421,12 @@ export class Replica {
       local = await LocalCopy.open(this.name, () => local === this.local && this.lose());
       const [{ update, edits }, remembered] = await Promise.all([local.load(), local.remembered()]);
       this.local = local;
+      this.leftAt ||= remembered?.opened ?? 0;
+      // What the server said before we dialled may be about another document than the copy.
+      if (this.epoch === null && remembered?.epoch != null) this.isCopyOf(remembered.epoch);
       if (this.told) this.remember();
       else if (remembered) {
+        this.fresh = remembered.fresh === true;
         this.title ||= remembered.title;
         if (remembered.role === null) this.unknown = true;
         if (!this.unknown) this.role ??= remembered.role ?? null;
@@ -316,8 +439,11 @@ export class Replica {
       if (this.unkept) {
         const lacking = this.edits.filter((edit) => !edit.stored);
         this.unkept = false;
-        await local.write(Y.encodeStateAsUpdate(this.doc), lacking);
+        const update = Y.encodeStateAsUpdate(this.doc);
+        await local.write(update, lacking);
+        if (local !== this.local) return;
         this.stored(lacking);
+        this.tellTabs(update, lacking);
       } else this.setLocalDown(false);
     } catch {
       this.local = local; // so that there is one way to lose it

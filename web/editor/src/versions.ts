@@ -138,9 +138,9 @@ export class Versions {
     const row = h(
       "button",
       { class: "version", type: "button", "data-from": version.seq_from, "data-to": version.seq_to, onclick: () => this.listener.chosen(version) },
-      label && h("strong", {}, label.name),
+      label && h("strong", { dir: "auto" }, label.name),
       head,
-      excerpt && h("q", { class: "excerpt" }, excerpt.replace(/\s+/g, " ").trim()),
+      excerpt && h("q", { class: "excerpt", dir: "auto" }, excerpt.replace(/\s+/g, " ").trim()),
       h("span", { class: "authors" }, ...version.actors.map((share) => this.authors.chip(share))),
     );
     const base = h("input", {

@@ -1,8 +1,9 @@
 export {};
 
 /**
- * Serves the page itself while the server is away. Never touches documents: those live in IndexedDB
- * and arrive over the socket, so a stale worker can make the page old but not wrong.
+ * Serves the page itself while the server is away, and images that the server has not got yet. Never touches
+ * documents: those live in IndexedDB and arrive over the socket, so a stale worker can make the page old but
+ * not wrong.
  */
 
 declare const self: ServiceWorkerGlobalScope;
@@ -12,7 +13,10 @@ const SHELL = __SHELL__;
 const CACHE = "collab-page-1";
 const PAGE = "/";
 // One page for all of them; which it is, it sees by its address.
-const PAGES = /^\/(?:$|d\/|s$|join$|sign-in$)/;
+const PAGES = /^\/(?:$|d\/|s$|join$|sign-in$|device$)/;
+// Images that were put into a document while the server was away (src/images.ts).
+const WAITING = "collab-images";
+const IMAGE = /^\/api\/documents\/[^/]+\/images\/[0-9a-f]{64}$/;
 // A server that has not sent one small page by now is treated as away.
 const PATIENCE_MS = 3000;
 
@@ -47,6 +51,8 @@ self.addEventListener("fetch", (event) => {
     event.respondWith(page(request));
   } else if (url.pathname.startsWith("/assets/")) {
     event.respondWith(asset(request));
+  } else if (IMAGE.test(url.pathname)) {
+    event.respondWith(image(request));
   }
 });
 
@@ -68,4 +74,9 @@ async function asset(request: Request): Promise<Response> {
   const answer = await fetch(request);
   if (answer.ok && request.url.endsWith(".woff2")) await (await caches.open(CACHE)).put(request, answer.clone());
   return answer;
+}
+
+async function image(request: Request): Promise<Response> {
+  const waiting = (await caches.has(WAITING)) && (await (await caches.open(WAITING)).match(request.url));
+  return waiting || fetch(request);
 }

@@ -1,0 +1,66 @@
+/**
+ * Pasting: what comes as a page becomes Markdown, an address over words becomes a link, and with Shift it is as plain
+ * as it comes. Files are not ours: whoever keeps images takes them.
+ */
+
+import { syntaxTree } from "@codemirror/language";
+import { Annotation, type Extension } from "@codemirror/state";
+import { EditorView } from "@codemirror/view";
+
+const ADDRESS = /^(?:https?:\/\/|mailto:)[^\s<>"]+$/i;
+// Markup that says something which plain text does not.
+const TELLING = /<(?:a\s[^>]*href|b|strong|i|em|del|s|strike|code|pre|h[1-6]|ul|ol|li|table|blockquote|hr|img)\b|mso-list|font-weight:\s*(?:bold|[6-9]00)|font-style:\s*italic|line-through/i;
+const LITERAL = /^(?:FencedCode|CodeBlock|InlineCode|InlineMath|MathBlock|URL|LinkReference|HTMLBlock)$/;
+
+const pasted = Annotation.define<true>();
+
+function within(view: EditorView, names: RegExp): boolean {
+  for (let node = syntaxTree(view.state).resolveInner(view.state.selection.main.from, -1); ; ) {
+    if (names.test(node.name)) return true;
+    if (!node.parent) return false;
+    node = node.parent;
+  }
+}
+
+function put(view: EditorView, text: string): void {
+  view.dispatch(view.state.replaceSelection(text), { userEvent: "input.paste", scrollIntoView: true, annotations: pasted.of(true) });
+}
+
+export function pasting(): Extension {
+  let plainly = false;
+  return EditorView.domEventHandlers({
+    keydown(event) {
+      // Browsers leave only plain text in such a paste, those that know the key.
+      if (event.key.toLowerCase() === "v") plainly = event.shiftKey && (event.ctrlKey || event.metaKey);
+      return false;
+    },
+    paste(event, view) {
+      const data = event.clipboardData;
+      const plain = plainly;
+      plainly = false;
+      if (!data || view.state.readOnly) return false;
+      const text = data.getData("text/plain").trim();
+      const { main } = view.state.selection;
+      const literal = within(view, LITERAL);
+      if (!main.empty && ADDRESS.test(text) && !literal && !view.state.sliceDoc(main.from, main.to).includes("\n")) {
+        const words = view.state.sliceDoc(main.from, main.to);
+        if (!ADDRESS.test(words.trim()) && !within(view, /^Link$/)) {
+          put(view, `[${words}](${text})`);
+          return true;
+        }
+      }
+      const html = data.getData("text/html");
+      // Code editors mark up what is only code; in code, everything is.
+      if (plain || literal || !html || !TELLING.test(html) || data.types.includes("vscode-editor-data")) return false;
+      // A picture that was copied comes with markup that only names it.
+      if (data.files.length > 0 && !/<(?:table|p|li|h[1-6])\b/i.test(html)) return false;
+      const raw = data.getData("text/plain").replace(/\r\n?/g, "\n");
+      event.preventDefault();
+      import("./convert").then(
+        ({ markdownOf }) => put(view, markdownOf(html) || raw),
+        () => put(view, raw),
+      );
+      return true;
+    },
+  });
+}
