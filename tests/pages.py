@@ -95,6 +95,14 @@ class Person:
         answer = self.context.request.patch(f"{self.url}/api/me", data={"name": name})
         assert answer.ok, answer.text()
 
+    def takes_the_name(self, name: str) -> None:
+        """Give oneself another name in the page, and be known by it."""
+        self.page.get_by_role("button", name="You are").click()
+        self.page.get_by_role("textbox", name="Your name").fill(name)
+        with self.page.expect_response(lambda answer: answer.request.method == "PATCH") as answer:
+            self.page.keyboard.press("Enter")
+        assert answer.value.json()["name"] == name
+
     def asks(self, path: str, method: str = "GET") -> Any:
         """Ask the server as this browser, behind the page's back."""
         return json.loads(self.context.request.fetch(f"{self.url}{path}", method=method).text() or "null")

@@ -23,7 +23,7 @@ from pages import (
     share,
     shown,
 )
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import APIResponse, Browser, Locator, Route, expect
 from serverprocess import Server
 
 
@@ -834,14 +834,40 @@ def test_the_log_has_a_guest_s_name_as_others_see_it(arrive: Callable[..., Perso
         return name
 
     assert author() == "Ada"
-    ada.page.get_by_role("button", name="You are Ada").click()
-    ada.page.get_by_role("textbox", name="Your name").fill("Augusta")
-    ada.page.keyboard.press("Enter")
-    ada.page.wait_for_function("fetch('/api/me').then((a) => a.json()).then((me) => me.name === 'Augusta')")
+    ada.takes_the_name("Augusta")
     ada.is_told("saved")
     ada.write("y")
     ada.is_told("saved")
     assert author() == "Augusta"
+
+
+@CLOSED
+@pytest.mark.parametrize("answered", ["before", "after"])
+def test_a_name_typed_before_the_server_has_said_who_one_is_becomes_one_s_name(
+    arrive: Callable[..., Person], server: Server, answered: str
+) -> None:
+    ada = arrive("Wren")
+    make(server, "early")
+    set_role(server, "early", ada.join(server, "ada@example.org", "Ada"), "editor")
+    answers: list[tuple[Route, APIResponse]] = []
+    ada.page.route("**/api/me", lambda route: answers.append((route, route.fetch())), times=1)
+    ada.open("early")
+    ada.page.get_by_role("button", name="You are Ada").click()
+    ada.page.get_by_role("textbox", name="Your name").fill("Countess")
+    while not answers:
+        ada.page.wait_for_timeout(20)
+    (question, answer) = answers[0]
+    with ada.page.expect_response(lambda answer: answer.request.method == "PATCH"):
+        if answered == "after":
+            ada.page.keyboard.press("Enter")
+            ada.page.wait_for_timeout(500)  # in which nothing is asked that the answer could undo
+        question.fulfill(response=answer)
+        # Shown, so read.
+        expect(ada.page.get_by_text("Signed in as ada@example.org")).to_have_count(1)
+        if answered == "before":
+            ada.page.keyboard.press("Enter")
+    expect(ada.page.get_by_role("button", name="You are Countess")).to_be_visible()
+    assert ada.asks("/api/me")["name"] == "Countess"
 
 
 @CLOSED
@@ -852,10 +878,7 @@ def test_the_name_of_an_account_is_the_server_s_and_goes_when_one_signs_out(
     make(server, "named")
     set_role(server, "named", ada.join(server, "ada@example.org", "Ada"), "editor")
     ada.open("named")
-    ada.page.get_by_role("button", name="You are Ada").click()
-    ada.page.get_by_role("textbox", name="Your name").fill("Countess")
-    ada.page.keyboard.press("Enter")
-    ada.page.wait_for_function("fetch('/api/me').then((a) => a.json()).then((me) => me.name === 'Countess')")
+    ada.takes_the_name("Countess")
     elsewhere = arrive("Robin")
     elsewhere.page.goto(f"{server.url}/sign-in?next=/d/named")
     elsewhere.page.get_by_label("E-mail address").fill("ada@example.org")

@@ -151,13 +151,14 @@ export async function recognise(answer: Me): Promise<void> {
 
 const tell = (): void => introductions.forEach((watcher) => watcher());
 
+// What the server is asked and told about us, one after another: no answer comes after a later one.
 let introduction: Promise<void> | null = null;
 
 /** Asks who we are; once, unless `again`. It never raises: without an answer we stay who we were. */
 export function meet(again = false): Promise<void> {
   if (again || !introduction) {
-    introduction = api
-      .me()
+    introduction = (introduction ?? Promise.resolve())
+      .then(api.me)
       .then(recognise)
       .catch(() => undefined)
       .finally(() => show(me()));
@@ -178,15 +179,19 @@ export async function introduced(): Promise<void> {
   if (!me().known) await Promise.race([meeting, new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
 }
 
-async function rename(name: string): Promise<void> {
-  if (name === (recognised && clean(recognised.name))) return;
-  try {
-    await recognise(await api.nameMe(name));
-    tell();
-  } catch (error) {
-    if (error instanceof Refused) toast(t.failed(error.message));
-    if (account()) become({ ...inked(clean(account()!.name), me().color), known: "account" });
-  }
+function rename(name: string): void {
+  introduction = meet().then(async () => {
+    // Who we were until then may have been said while it was typed.
+    become({ ...me(), ...inked(name, me().color) });
+    if (name === (recognised && clean(recognised.name))) return;
+    try {
+      await recognise(await api.nameMe(name));
+      tell();
+    } catch (error) {
+      if (error instanceof Refused) toast(t.failed(error.message));
+      if (account()) become({ ...inked(clean(account()!.name), me().color), known: "account" });
+    }
+  });
 }
 
 /** A disc with initials in the person's ink. */
@@ -217,7 +222,7 @@ export function myself(): Node[] {
     const wanted = clean(name.value);
     if (wanted) become({ ...me(), ...inked(wanted, me().color) });
   });
-  name.addEventListener("change", () => void rename(me().name));
+  name.addEventListener("change", () => rename(clean(name.value) || me().name));
   const standing = h("div", { class: "standing" });
   const sheet = h(
     "form",
