@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -174,9 +175,14 @@ class Hub:
 
     async def away(self, size: int, function: Callable[..., T], *arguments: Any) -> T:
         """``function(*arguments)``, off the event loop: on a thread when it is over before anybody would
-        notice, else where it does not take the interpreter from all others."""
+        notice, else where it does not take the interpreter from all others. Raises Overloaded when the
+        process that did it has ended (out of memory, say); what it was asked for is left as it was."""
         away = asyncio.to_thread if size <= SMALL else self._aside
-        result: T = await away(function, *arguments)
+        try:
+            result: T = await away(function, *arguments)
+        except BrokenProcessPool as error:
+            _log.error("what was done beside the server has ended in the middle: %s", error)
+            raise Overloaded("the server could not work on this to its end; try again") from None
         return result
 
     def _failed(self, room: Room) -> None:

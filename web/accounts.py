@@ -257,7 +257,7 @@ async def enter(request: Request, response: Response, sign_in: SignIn, opened: O
         await access.adopt(guest, opened.account.actor.id)
         response.delete_cookie(GUEST_COOKIE)
     if before := session.secret_of(request):
-        await sign_in.accounts.close_session(before)
+        await sign_in.out(before)
     session.keep(request, response, opened.secret, opened.expires)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -198,23 +198,22 @@ async def running(settings: Settings) -> AsyncIterator[Collab]:
             indexer,
             exporter,
         )
-        async with asyncio.TaskGroup() as tasks:
-            ready = asyncio.Event()
-            work = [
-                tasks.create_task(hub.run(ready)),
-                tasks.create_task(connections.run()),
-                tasks.create_task(historian.run()),
-                tasks.create_task(indexer.run()),
-            ]
-            await ready.wait()
-            yield Collab(
-                hub, authenticator, connections, Documents(database), Guarded(http), settings.public_url
-            )
-            for task in work:
-                task.cancel()
-        historian.close()
-        indexer.close()
-        exporter.close()
+        # Also when the storage has failed: the process is to end, and it waits for its workers.
+        with closing(historian), closing(indexer), closing(exporter):
+            async with asyncio.TaskGroup() as tasks:
+                ready = asyncio.Event()
+                work = [
+                    tasks.create_task(hub.run(ready)),
+                    tasks.create_task(connections.run()),
+                    tasks.create_task(historian.run()),
+                    tasks.create_task(indexer.run()),
+                ]
+                await ready.wait()
+                yield Collab(
+                    hub, authenticator, connections, Documents(database), Guarded(http), settings.public_url
+                )
+                for task in work:
+                    task.cancel()
     finally:
         workshop.close()
         await database.close()

@@ -477,9 +477,11 @@ LocalOrOperator = Depends(local_or_operator)
 Reader = Annotated[Grant, Depends(DocumentRight(Role.VIEWER))]
 HISTORY = DocumentRight(Role.VIEWER, history=True)
 HistoryReader = Annotated[Grant, Depends(HISTORY)]
-Editor = Annotated[Grant, Depends(DocumentRight(Role.EDITOR))]
+EDITOR = DocumentRight(Role.EDITOR)
+Editor = Annotated[Grant, Depends(EDITOR)]
 # Changes the document by way of what it was, which its answer tells.
-HistoryEditor = Annotated[Grant, Depends(DocumentRight(Role.EDITOR, history=True))]
+HISTORY_EDITOR = DocumentRight(Role.EDITOR, history=True)
+HistoryEditor = Annotated[Grant, Depends(HISTORY_EDITOR)]
 Owner = Annotated[Grant, Depends(DocumentRight(Role.OWNER))]
 RIGHTS = (anyone, importer, public, operator, local_or_operator)  # and any DocumentRight
 

@@ -609,10 +609,10 @@ def _restore(parsed: argparse.Namespace, terminal: Terminal) -> None:
     if parsed.json:
         _write_json(answer)
         return
-    if answer["version"] is None:
+    now, before = answer["head"], answer["checkpoint"]["seq"]
+    if now == before:
         said = f"The text is as it was at {ref}; nothing was changed."
     else:
-        now, before = answer["version"]["seq_to"], answer["checkpoint"]["seq"]
         said = f"Restored as entry {now}: {_counted(answer['stats'])}. Before it: {before}."
     if answer["other_roots"]:
         said += " What is not text in it was left as it is."

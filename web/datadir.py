@@ -106,10 +106,10 @@ class DataDirectory:
         if expected_head is not None and head != expected_head:
             raise HeadMoved(head, expected_head)
         if change.update is None:
-            return history.restored(change, head, None)
+            return history.restored(change, head, head, None)
         first, last = self._run(self._write(change.update))
         labels = self._run(self._labels.list(self.document))
-        return history.restored(change, first - 1, self._ask("version", labels, Ref(last)))
+        return history.restored(change, first - 1, last, self._ask("version", labels, Ref(last)))
 
     def export(self) -> Iterator[bytes]:
         whole = self._run(archive.contents(self._documents, self._labels, self._images, self.document))

@@ -8,6 +8,7 @@ is made or written out on the event loop.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +17,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from collab.errors import (
+    CollabError,
     CorruptLog,
     DocumentDeleted,
     DocumentNotFound,
@@ -38,7 +40,7 @@ from storage.labels import (
     NoSuchLabel,
     check_note,
 )
-from web.auth import Grant, HistoryEditor, HistoryReader, Reader
+from web.auth import HISTORY_EDITOR, Grant, HistoryEditor, HistoryReader, Reader
 from web.documents import Rooms, Store, path_of
 from web.historian import HEAD, Historian, HistoryBusy, Ref
 from web.idempotency import ERRORS, Idempotent
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from collab.history import Change
 
 router = APIRouter(prefix="/api/documents/{document}", tags=["history"], route_class=Idempotent)
+
+_log = logging.getLogger(__name__)
 
 MISSING = responses(
     InvalidName,
@@ -264,10 +268,12 @@ class Checkpoint(BaseModel):
 
 
 class Restored(BaseModel):
-    """``version`` is the new one; null when there was nothing to do."""
+    """``version`` is the new one; null when there was nothing to do, and when what was done cannot be
+    described now: then ``head`` is beyond the checkpoint all the same."""
 
     version: VersionEntry | None
     checkpoint: Checkpoint
+    head: int = Field(description="The last seq that it wrote; that of the checkpoint if it wrote nothing.")
     stats: Stats
     other_roots: bool = Field(
         description="Something else than text was changed in that stretch, and was left as it is."
@@ -553,7 +559,7 @@ BACK: dict[int | str, dict[str, Any]] = {
 
 @router.post("/restore", status_code=201, response_model=Restored, responses=BACK)
 async def restore_version(
-    wanted: Restore, grant: HistoryEditor, historian: Asked, labels: Names, hub: Rooms
+    wanted: Restore, grant: HistoryEditor, request: Request, historian: Asked, labels: Names, hub: Rooms
 ) -> Response:
     """Make the text what it was, as an ordinary edit of yours: what stayed keeps its authors, who is
     writing keeps their place, and the history grows by one version. How it was before is a version too."""
@@ -562,6 +568,7 @@ async def restore_version(
     check_note(wanted.note)
     return await _back(
         grant,
+        request,
         historian,
         labels,
         hub,
@@ -577,7 +584,7 @@ async def restore_version(
 
 @router.post("/undo", status_code=201, response_model=Restored, responses=BACK)
 async def undo_edits(
-    wanted: Undo, grant: HistoryEditor, historian: Asked, labels: Names, hub: Rooms
+    wanted: Undo, grant: HistoryEditor, request: Request, historian: Asked, labels: Names, hub: Rooms
 ) -> Response:
     """Take back what somebody did and keep everyone else's edits: what they typed and is still there goes,
     what they deleted comes back in its place."""
@@ -586,6 +593,7 @@ async def undo_edits(
     until = None if wanted.until is None else await ref_of(labels, name, wanted.until)
     return await _back(
         grant,
+        request,
         historian,
         labels,
         hub,
@@ -600,6 +608,7 @@ async def undo_edits(
 
 async def _back(
     grant: Grant,
+    request: Request,
     historian: Historian,
     labels: Labels,
     hub: Rooms,
@@ -618,24 +627,30 @@ async def _back(
         if expected is not None and head != expected:
             raise HeadMoved(head, expected)
         if change.update is None:
-            return _json(restored(change, head, None), 201)
+            return _json(restored(change, head, head, None), 201)
+        await HISTORY_EDITOR(name, request)  # it may have taken long, and the right may be gone
         first, last = await hub.write(name, actor, origin, change.update, expected)
+    except HeadMoved as error:
+        changed = await historian.ask(actor.id, name, "changes_since", named, expected or 0)
+        return problem(error.status, error.code, str(error), head=error.head, changed=json.loads(changed))
+    version = None
+    try:
         if label is not None:
             titled, number = label[0][: NAME_LIMIT - 20], f" ({last})"  # so that it is a name of its own
             await labels.create(name, last, titled + number, label[1], actor.id)
             named = await labels.list(name)
-        body = await historian.ask(actor.id, name, "version", named, Ref(last))
-        return _json(restored(change, first - 1, body), 201)
-    except HeadMoved as error:
-        changed = await historian.ask(actor.id, name, "changes_since", named, expected or 0)
-        return problem(error.status, error.code, str(error), head=error.head, changed=json.loads(changed))
+        version = await historian.ask(actor.id, name, "version", named, Ref(last))
+    except CollabError as error:  # it is done all the same: said to be refused, it would be done again
+        _log.warning("%s: seq %d is written, and cannot be described: %s", name, last, error)
+    return _json(restored(change, first - 1, last, version), 201)
 
 
-def restored(change: Change, before: int, version: bytes | None) -> bytes:
-    """The body of an answer: ``change`` was made on top of seq ``before`` and gave ``version``."""
+def restored(change: Change, before: int, head: int, version: bytes | None) -> bytes:
+    """The body of an answer: ``change`` was made on top of seq ``before``, up to ``head``: ``version``."""
     answer = {
         "version": None if version is None else json.loads(version),
         "checkpoint": {"seq": before},
+        "head": head,
         "stats": {"inserted": change.inserted, "deleted": change.deleted},
         "other_roots": change.other,
     }

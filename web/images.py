@@ -18,7 +18,7 @@ from starlette.responses import StreamingResponse
 from collab.errors import CollabError, Overloaded, RateLimited, TooLarge
 from storage.images import Image as Stored
 from storage.images import Images, ImagesFull, NoSuchImage
-from web.auth import Editor, Owner, Reader
+from web.auth import EDITOR, Editor, Owner, Reader
 from web.documents import MISSING, path_of
 from web.problem import responses
 from web.settings import Settings
@@ -127,6 +127,7 @@ async def add_image(grant: Editor, request: Request, response: Response) -> Imag
         data = await request.body()
         if len(data) > settings.image_bytes:
             raise TooLarge(f"an image may have {settings.image_bytes} bytes")
+        await EDITOR(grant.document, request)  # who sends slowly may have lost the right
         type = type_of(data)
         made, new = await images_of(request).add(
             grant.document, data, type, actor, settings.document_image_bytes

@@ -29,7 +29,7 @@ class KeySet:
         self._source = source
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._read_at = self._tried_at = -FRESH_SECONDS
-        self._lock = asyncio.Lock()
+        self._look: asyncio.Task[bool] | None = None
 
     async def find(self, token: str) -> jwt.PyJWK:
         """The key that signed ``token``, as its header says. Raises NotAuthenticated, StorageUnavailable (the
@@ -41,14 +41,18 @@ class KeySet:
         key = self._choose(kid)
         if key is not None and time.monotonic() - self._read_at <= FRESH_SECONDS:
             return key  # not behind those whose unknown key is being looked for
-        async with self._lock:  # one look for all who wait
-            now = time.monotonic()
-            stale = now - self._read_at > FRESH_SECONDS
-            if (stale or self._choose(kid) is None) and now - self._tried_at > RETRY_SECONDS:
-                self._tried_at = now
-                await self._read()
-            elif stale:
-                raise StorageUnavailable("the key set cannot be read now; try again")
+        now = time.monotonic()
+        if self._look is None and now - self._tried_at > RETRY_SECONDS:
+            self._tried_at = now
+            self._look = asyncio.create_task(self._read())
+            self._look.add_done_callback(self._looked)
+        if self._look is not None:
+            # One look for all who wait, and not over when the one for whom it began has left.
+            found = await asyncio.shield(self._look)
+        else:
+            found = now - self._read_at <= FRESH_SECONDS
+        if not found:
+            raise StorageUnavailable("the key set cannot be read now; try again")
         key = self._choose(kid)
         if key is None:
             raise NotAuthenticated("the token is signed by a key that is not in the key set")
@@ -59,7 +63,11 @@ class KeySet:
             return next(iter(self._keys.values()))
         return self._keys.get(kid) if isinstance(kid, str) else None
 
-    async def _read(self) -> None:
+    def _looked(self, _: asyncio.Task[bool]) -> None:
+        self._look = None
+
+    async def _read(self) -> bool:
+        """Whether the keys could be read."""
         try:
             data = await asyncio.to_thread(_fetch, self._source)
             keys = jwt.PyJWKSet.from_json(data).keys
@@ -67,8 +75,9 @@ class KeySet:
         except Exception as error:  # another's server may answer anything
             # Where the keys are, perhaps with a password, is nothing for the log, nor for who asks.
             _log.error("the key set (--jwks) cannot be read: %s", _fault(error))
-            raise StorageUnavailable("the key set cannot be read now; try again") from None
+            return False
         self._read_at = time.monotonic()
+        return True
 
 
 def _fault(error: Exception) -> str:

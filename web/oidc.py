@@ -300,11 +300,9 @@ async def finish(request: Request, provider: Configured, sign_in: Door, address:
         sign_in.admit(address)
         cookie = request.cookies.get(_cookie(request), "")
         person, next = await provider.finish(request.query_params, cookie)
-        account = await sign_in.accounts.from_provider(
-            provider.issuer, person.subject, person.email, person.name
-        )
+        opened = await sign_in.by_provider(provider.issuer, person.subject, person.email, person.name)
         response: Response = RedirectResponse(next, 303, headers=NO_STORE)
-        await enter(request, response, sign_in, await sign_in.open(account))
+        await enter(request, response, sign_in, opened)
     except CollabError as error:
         response = _page(provider, error)
     response.delete_cookie(_cookie(request), httponly=True, samesite="lax", secure=is_secure(request))

@@ -144,6 +144,12 @@ class SignIn:
         self._dismissed(account.actor.id)
         return await self.open(account, hash)
 
+    async def by_provider(self, issuer: str, subject: str, email: str | None, name: str) -> Opened:
+        """Let in whom an identity provider vouches for. Raises AccountDisabled, InvalidRequest."""
+        account = await self.accounts.from_provider(issuer, subject, email, name)
+        self._dismissed(account.actor.id)  # whoever signed up with the address before its owner came
+        return await self.open(account)
+
     async def sign_up(self, email: str, password: str, name: str | None, address: str) -> Opened:
         """Raises SignUpClosed, AccountExists, InvalidRequest (the address, the password or the name)."""
         if not self.signup:

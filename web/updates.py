@@ -71,11 +71,13 @@ TheLog = Annotated[UpdateLog, Depends(log_of)]
 
 
 class Right:
-    """What a request that takes long was let in with; looked at again when it may have changed."""
+    """What a request that takes long was let in with; looked at again when it may have changed, and the
+    first time: it may have since the request was let in."""
 
     def __init__(self, request: Request, live: Connections, grant: Grant) -> None:
         self._request, self._live = request, live
-        self._grant, self._revision = grant, live.revision
+        self._grant = grant
+        self._revision: int | None = None
 
     async def check(self) -> None:
         """Raises Forbidden, NotAuthenticated, DocumentNotFound: the right is no more."""

@@ -70,6 +70,7 @@ class Exchange:
         self._send = send
         self._ask_token = ask_token
         self._denied = denied
+        self._started = False  # what comes before is the answer to another, which had the name before us
         self._admitted = False
         self._asked = False  # the server has said what it has: edits may go out
         self._server: dict[int, int] = {}  # what it had when it asked
@@ -86,6 +87,7 @@ class Exchange:
         if self._admitted:
             self.renew(token)
             return
+        self._started = True
         self.document.set_line(Line.CONNECTING)
         self._send(hocuspocus.encode_token(token, VERSION))
         self._step1()
@@ -124,6 +126,8 @@ class Exchange:
         kind, at = protocol.read_var_uint(body, 1)
         if kind == hocuspocus.TOKEN:
             self._ask_token()
+            return
+        if not self._started:
             return
         raw, at = protocol.read_var_bytes(body, at)
         said = raw.decode(errors="replace")
@@ -251,7 +255,7 @@ class Exchange:
 
     def lost(self) -> None:
         """There is no line any more, or no place on it."""
-        self._admitted = self._asked = False
+        self._started = self._admitted = self._asked = False
         self._parts.clear()
         self._under_way.clear()
         self.unacknowledged = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 from typing import Any
@@ -25,7 +26,7 @@ from collab.errors import (
 )
 from collab.hocuspocus import HOCUSPOCUS, REFUSED, SAVED
 from collab.hub import Hub, Limits
-from collab.log import Actor, Batch, Loaded
+from collab.log import Actor, Batch, Loaded, Origin
 from collab.protocol import SyncStatus
 from collab.room import BATCH_COUNT
 from collab.session import Session
@@ -507,6 +508,32 @@ def test_a_large_update_is_charged_with_what_it_takes_and_not_with_what_it_waits
                 assert 0.001 < seconds < 1
                 assert (wire.closed is None) == sound
                 assert (room.head > 0) == sound
+
+    on_a_slow_log(scenario)
+
+
+def test_a_process_that_dies_of_an_update_costs_its_sender_a_reconnect_and_nobody_else_anything() -> None:
+    async def dies(function: Callable[..., object], *arguments: object) -> object:
+        raise BrokenProcessPool("killed")
+
+    async def scenario(log: SlowLog) -> None:
+        large = Typist(1).type(0, "x" * 100_000)
+        async with running(log, aside=dies) as hub:
+            (ada, ada_wire), (eve, eve_wire), (bob, bob_wire) = someone(), someone(), someone()
+            eve.writes = False
+            async with hub.join("d", ada) as room, hub.join("d", eve), hub.join("d", bob):
+                hub.receive(room, bob, protocol.encode_update(Typist(2).type(0, "b")))
+                await hub.receive_large(room, ada, protocol.encode_update(large))
+                await hub.receive_large(room, eve, protocol.encode_update(large))
+                assert ada_wire.closed is not None
+                assert eve_wire.closed is not None
+                assert (ada_wire.closed[0], eve_wire.closed[0]) == (1013, 1013)
+                await hub.settled(room, 1)
+                assert room.failure is None
+                assert bob_wire.closed is None
+                assert room.text()[1] == "b"
+            with pytest.raises(Overloaded, match="try again"):
+                await hub.write("d", Actor("user:ada"), Origin.API, large)
 
     on_a_slow_log(scenario)
 

@@ -318,6 +318,43 @@ def test_an_undo_takes_back_one_person_s_edits_and_keeps_everyone_else_s(server:
     assert ada.content() == "Ada: BOB The dog sat on the mat."
 
 
+@pytest.mark.parametrize(("way", "body"), [("restore", {"from": 1}), ("undo", {"actor": "user:ada"})])
+def test_who_loses_the_right_while_a_way_back_is_worked_out_changes_nothing(
+    server: Server, ada: Api, way: str, body: object
+) -> None:
+    write(server, ada, ADA, (0, 0, "one"), (3, 0, " two"))
+    bob = Api(server, ada.path.rsplit("/", 1)[1], BOB)
+    assert ada.client.put(f"{ada.path}/members/user:bob", json={"role": "editor"}).status_code == 204
+    bob.get("/versions")  # the worker is there
+    workers = server.children()
+    with ThreadPoolExecutor(1) as another:
+        try:
+            for worker in workers:
+                os.kill(worker, signal.SIGSTOP)
+            answer = another.submit(bob.client.post, f"{bob.path}/{way}", json=body)
+            time.sleep(0.5)  # it is let in, and waits
+            assert ada.client.delete(f"{ada.path}/members/user:bob").status_code == 204
+        finally:
+            for worker in workers:
+                os.kill(worker, signal.SIGCONT)
+        assert answer.result().status_code == 404
+    assert ada.content() == "one two"
+    assert ada.get("/versions")["head"] == 2
+
+
+def test_a_restore_that_is_done_is_not_said_to_be_refused(server: Server, ada: Api) -> None:
+    """Its name is taken, say; who is told so does it again, and takes out what was typed in between."""
+    write(server, ada, ADA, (0, 0, "one"), (3, 0, " two"))
+    ada.post("/versions", {"name": "Restored 1 (3)", "at": 1})
+    body, key = {"from": 1, "note": "why"}, {"Idempotency-Key": "done"}
+    answer = ada.post("/restore", body, **key)
+    assert ada.content() == "one"
+    assert (answer["version"], answer["checkpoint"], answer["head"]) == (None, {"seq": 2}, 3)
+    write(server, ada, ADA, (3, 0, " three"))
+    assert ada.post("/restore", body, **key) == answer
+    assert ada.content() == "one three"
+
+
 def test_an_idempotency_key_restores_once(server: Server, ada: Api) -> None:
     write(server, ada, ADA, (0, 0, "one"), (3, 0, " two"))
     first = ada.post("/restore", {"from": 1}, **{"Idempotency-Key": "once"})

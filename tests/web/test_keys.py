@@ -171,6 +171,31 @@ def test_who_has_a_known_key_does_not_wait_for_who_has_none(
     asyncio.run(scenario())
 
 
+def test_a_look_for_the_keys_goes_on_when_the_one_for_whom_it_began_leaves(
+    provider: Provider, clock: SimpleNamespace
+) -> None:
+    provider.publish(one=ONE)
+
+    async def scenario() -> None:
+        found = KeySet(provider.url)
+        provider.going_on.clear()
+        first = asyncio.create_task(found.find(token(ONE, "one")))
+        second = asyncio.create_task(found.find(token(ONE, "one")))
+        while provider.asked < 1:
+            await asyncio.sleep(0.001)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        third = asyncio.create_task(found.find(token(ONE, "one")))
+        await asyncio.sleep(0.01)
+        provider.going_on.set()
+        assert finds(await second, ONE)
+        assert finds(await third, ONE)
+        assert provider.asked == 1
+
+    asyncio.run(scenario())
+
+
 def test_while_the_provider_is_away_known_keys_are_trusted_for_a_time(
     provider: Provider, clock: SimpleNamespace
 ) -> None:

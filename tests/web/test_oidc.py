@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -22,6 +23,7 @@ import stockclients
 from joserfc import jws
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 from serverprocess import Server, reserve_port
+from visitor import Visitor
 
 from web import auth, session, settings
 
@@ -596,6 +598,35 @@ def test_a_disabled_account_is_not_let_in_by_its_provider(server: Server, liar: 
         headers={"Authorization": f"Bearer {token}"},
     ).raise_for_status()
     failed(come_back(Browser(server), liar), 403, "ask whoever runs this server")
+
+
+def test_who_signed_up_with_an_address_that_is_another_s_is_out_when_its_owner_comes(
+    tmp_path: Path, liar: Liar
+) -> None:
+    """Out of open documents, too."""
+
+    async def scenario(server: Server) -> None:
+        eve = Browser(server)
+        made = {"email": "ada@example.org", "password": "not hers to choose", "name": "Eve"}
+        assert eve.client.post(f"{server.url}/api/accounts", json=made).status_code == 201
+        assert eve.client.post(f"{server.url}/api/documents", json={"name": "d"}).status_code == 201
+        cookies = "; ".join(f"{name}={value}" for name, value in eve.cookies.items())
+        async with Visitor(server, "d", headers={"Cookie": cookies}) as socket:
+            await socket.settle()
+            assert socket.closed is None
+            ada = Browser(server)
+            await asyncio.to_thread(come_back, ada, liar)
+            assert ada.me()["email"] == "ada@example.org"
+            code, _ = await socket.ended()
+            assert code == 4500  # who comes back is asked who it is
+        assert not eve.me()["signed_in"]
+
+    server = collab(tmp_path, liar.issuer, signup="open")
+    server.start()
+    try:
+        asyncio.run(scenario(server))
+    finally:
+        server.kill()
 
 
 def test_attempts_are_counted(tmp_path: Path, liar: Liar) -> None:

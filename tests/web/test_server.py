@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -169,6 +171,35 @@ def test_a_second_signal_stops_at_once(make_server: Callable[..., Server]) -> No
         writer.abort()
 
     asyncio.run(scenario())
+
+
+def test_a_server_whose_storage_has_failed_ends_though_a_worker_of_its_hangs(
+    make_server: Callable[..., Server],
+) -> None:
+    """As it does where the disk is what hangs."""
+    server = make_server()
+
+    async def scenario() -> None:
+        async with client(server.ws_url, "d") as ada:
+            await ada.insert(0, "a")
+            await ada.saved()
+            await asyncio.to_thread(httpx.get, f"{server.url}/api/documents/d/versions")
+            assert server.children()
+            for worker in server.children():
+                os.kill(worker, signal.SIGSTOP)
+            with ThreadPoolExecutor(1) as another:
+                asked = another.submit(httpx.get, f"{server.url}/api/documents/d/versions?gap=1")
+                await asyncio.sleep(0.5)
+                database = sqlite3.connect(server.data / "collab.db")
+                database.execute("DELETE FROM updates")
+                database.commit()
+                database.close()
+                await ada.insert(0, "b")
+                assert await asyncio.to_thread(server.ended) != 0
+                assert asked.exception() is not None or asked.result().status_code == 503
+
+    asyncio.run(scenario())
+    assert "would leave a gap" in server.log.read_text()
 
 
 def test_the_page_is_served_with_a_strict_policy_and_a_lasting_guest_identity(server: Server) -> None:

@@ -269,6 +269,22 @@ async def test_denials_have_the_type_of_what_the_server_says(bench: Bench) -> No
     assert type(refusal("something-new", "why")) is CollabError
 
 
+async def test_an_answer_to_who_had_the_name_before_admits_nobody(bench: Bench) -> None:
+    """A document is closed and opened again while its token is checked, and has no new one yet."""
+    device = Device(bench, Replica(":memory:"), "ada")
+    device.document.insert(0, "a")
+    device.receive(hocuspocus.encode_authenticated(True, 1))
+    device.receive(protocol.encode_step1(b"\0"))
+    device.receive(hocuspocus.encode_denied("document-not-found: of the one before"))
+    assert not device.out
+    assert not device.denials
+    device.connect()
+    device.settle()
+    assert device.document.status.unsaved == 0
+    assert device.document.line is Line.LIVE
+    assert bench.room.text()[1] == "a"
+
+
 async def test_what_builds_on_something_that_is_not_here_is_asked_for_and_at_last_an_error(
     bench: Bench,
 ) -> None:
