@@ -449,6 +449,26 @@ def test_the_list_makes_names_deletes_and_takes_back(arrive: Callable[..., Perso
     expect(row).to_have_count(0)
 
 
+def test_a_title_that_the_first_letters_overtake_is_kept(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada = arrive("Ada")
+    ada.open("overtaken")
+    ada.is_told("saved")
+    held: list[Route] = []
+    ada.page.route("**/api/documents", lambda route: held.append(route), times=1)
+    ada.page.get_by_label("Title").fill("Soup")
+    with ada.page.expect_request(lambda request: request.method == "POST"):
+        ada.page.get_by_label("Title").press("Enter")
+    ada.page.keyboard.type("Leek")
+    while not (answer := ada.asks("/api/documents"))["documents"] or answer["documents"][0]["head"] < 4:
+        ada.page.wait_for_timeout(50)
+    held[0].continue_()
+    expect(ada.page).to_have_title("Soup · Collab")
+    assert json.loads(call(server, "GET", at("overtaken")))["title"] == "Soup"
+    expect(ada.page.get_by_label("Title")).to_have_value("Soup")
+
+
 # --- rights ------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pages import Person, at, call, content
 from pictures import PNG
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 from serverprocess import PATIENCE, Server
 
 DROP = """(files) => {
@@ -160,3 +160,78 @@ def test_a_document_is_downloaded_with_its_images_and_as_text_without_a_server(
     ada.page.get_by_role("button", name="Download").press("Enter")
     ada.page.get_by_role("button", name="PDF").press("Enter")
     expect(ada.page.locator(".toast")).to_have_text("The server cannot be reached.")
+
+
+def test_a_title_that_is_written_in_the_list_stays_while_the_list_is_asked_for_again(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    start(server, "soup", "Soup")
+    ada = arrive("Ada")
+    ada.page.goto(server.url)
+    ada.page.get_by_role("listitem").filter(has_text="Soup").hover()
+    ada.page.get_by_role("button", name="Rename Soup").click()
+    field = ada.page.get_by_label("New title")
+    field.fill("Bro")
+    start(server, "cards", "Cards")
+    with ada.page.expect_response("**/api/documents?*") as answer:
+        ada.page.evaluate("dispatchEvent(new Event('online'))")
+    answer.value.finished()
+    ada.page.wait_for_timeout(200)
+    ada.page.keyboard.type("th")
+    expect(field).to_have_value("Broth")
+    ada.page.keyboard.press("Escape")
+    expect(titles(ada.page)).to_have_text(["Cards", "Soup"])
+    ada.page.get_by_role("listitem").filter(has_text="Soup").hover()
+    ada.page.get_by_role("button", name="Rename Soup").click()
+    field.fill("Broth")
+    ada.page.keyboard.press("Enter")
+    expect(titles(ada.page)).to_have_text(["Cards", "Broth"])
+
+
+def test_who_comes_back_to_the_list_as_it_was_left_may_make_another(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada = arrive("Ada")
+    ada.page.goto(server.url)
+    # A browser that keeps pages shows it again as it was; this one does not, when it is driven.
+    button = ada.page.get_by_role("button", name="New document")
+    button.evaluate("button => { button.disabled = true; }")
+    ada.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    expect(button).to_be_enabled()
+
+
+def test_a_download_waits_for_what_is_on_its_way_or_says_that_it_lacks_it(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    start(server, "slow", "Slow")
+    ada = arrive("Ada", accept_downloads=True)
+    held: list[tuple[WebSocketRoute, str | bytes]] = []
+    holding = False
+
+    def pass_on(page: WebSocketRoute) -> None:
+        line = page.connect_to_server()
+        page.on_message(lambda message: held.append((line, message)) if holding else line.send(message))
+
+    ada.page.route_web_socket("**/ws/**", pass_on)
+    ada.open("slow")
+    ada.write("one")
+    ada.is_told("saved")
+
+    holding = True
+    ada.write(" two")
+    ada.is_told("saving")
+    ada.page.get_by_role("button", name="Download").press("Enter")
+    with ada.page.expect_download() as waited:
+        ada.page.get_by_role("dialog").get_by_role("button", name="Web page").press("Enter")
+        ada.page.wait_for_timeout(500)
+        holding = False
+        for line, message in held:
+            line.send(message)
+    assert "one two" in Path(waited.value.path()).read_text()
+    holding = True
+    ada.write(" three")
+    ada.page.get_by_role("button", name="Download").press("Enter")
+    with ada.page.expect_download() as waited:
+        ada.page.get_by_role("dialog").get_by_role("button", name="Web page").press("Enter")
+    assert "one two three" not in Path(waited.value.path()).read_text()
+    expect(ada.page.locator(".toast")).to_contain_text("without your last edits")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from pages import CLOSED, Person, at, call, content, make, set_role, share
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from pycrdt import Doc, Text
 from replay import paper, typed
 from serverprocess import Server
@@ -315,6 +315,26 @@ def test_a_viewer_has_no_history_and_who_becomes_one_loses_it(
     grace.is_told("reading")
     grace.sees("Mine.")
     expect(grace.page.get_by_role("button", name="History", exact=True)).to_have_count(0)
+
+
+def test_what_is_written_while_the_list_is_asked_for_again_comes_into_it_too(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada, grace = arrive("Ada"), arrive("Grace")
+    ada.open("late")
+    ada.write("One.")
+    ada.is_told("saved", "Saved")
+    grace.open("late")
+    grace.is_told("saved")
+    history(ada.page)
+    held: list[Route] = []
+    ada.page.route("**/versions?*", lambda route: held.append(route), times=1)
+    with ada.page.expect_request("**/versions?*"):
+        grace.write(" Two.")
+    grace.write(" Three.")
+    ada.page.wait_for_function("document.querySelector('.cm-content').textContent.includes('Three.')")
+    with ada.page.expect_request("**/versions?*"):
+        held[0].continue_()
 
 
 def test_on_a_phone_the_list_lies_over_the_text_and_makes_way_for_it(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
 import pytest
 from pages import Person, call, content, shown
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 from serverprocess import Server
 
 # A right that changes is felt within a tenth of a second where nothing else runs.
@@ -93,6 +94,32 @@ def test_who_is_let_in_reads_then_writes_then_is_shut_out_at_once_and_let_back_i
     bob.is_told("saved")
     # And still without the history.
     expect(dialog.get_by_label("Bob Marsh reads the history")).not_to_be_checked()
+
+
+def test_two_changes_of_one_person_s_rights_do_not_undo_each_other(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada, bob = arrive("Ada"), arrive("Bob")
+    ada.join(server, "ada-both@example.org", "Ada")
+    id = bob.join(server, "bob-both@example.org", "Bob Marsh")
+    ada.open("both")
+    ada.write("Ours.")
+    ada.is_told("saved")
+    dialog = sharing(ada)
+    add(dialog, "bob-both@example.org", "may write")
+    expect(dialog.get_by_text("Bob Marsh: may write.")).to_be_visible()
+    held: list[Route] = []
+    ada.page.route("**/members", lambda route: held.append(route), times=1)
+    with ada.page.expect_request("**/members"):
+        dialog.get_by_label("What Bob Marsh may do").select_option(label="may read")
+    dialog.get_by_label("Bob Marsh reads the history").uncheck()
+    ada.page.wait_for_timeout(500)  # in which the second would be asked for with the role before the first
+    with ada.page.expect_response(lambda answer: answer.request.method == "PUT"):
+        held[0].continue_()
+    expect(dialog.get_by_label("What Bob Marsh may do")).to_have_value("viewer")
+    expect(dialog.get_by_label("Bob Marsh reads the history")).not_to_be_checked()
+    members = json.loads(call(server, "GET", "/api/documents/both/members"))["members"]
+    assert [one["role"] for one in members if one["person"] == id] == ["viewer"]
 
 
 def test_a_link_is_copied_once_lets_in_with_its_password_and_is_revoked_for_all(

@@ -388,6 +388,29 @@ def test_find_counts_and_goes_on_and_replaces(arrive: Callable[..., Person], ser
     expect(page.locator(".cm-content")).to_be_focused()
 
 
+def test_a_paste_stands_where_it_was_made_whatever_is_typed_until_it_is_ready(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    ada = arrive("Ada")
+    page = ada.page
+    page.add_init_script("delete Navigator.prototype.serviceWorker")  # it would fetch it unseen
+    held: list[Route] = []
+    page.route("**/assets/convert-*.js", lambda route: held.append(route))
+    with page.expect_request("**/assets/convert-*.js"):  # before anybody pastes
+        begin(ada, "paste-early", "Old and new. ")
+    select(page, 4, 3)
+    paste(page, html="<p><b>very</b></p>", plain="very")
+    page.keyboard.type(" much")
+    held[0].continue_()
+    expect(line(page, 0)).to_have_text("Old very much new.")
+    assert written(ada, server, "paste-early") == "Old **very** much new. "
+    page.keyboard.press("Control+End")
+    paste(page, html="<p><b>So</b></p>", plain="So")
+    expect(line(page, 0)).to_have_text("Old very much new. **So**")
+    page.keyboard.type("!")
+    assert written(ada, server, "paste-early") == "Old **very** much new. **So**!"
+
+
 def test_what_is_loaded_while_one_searches_takes_nothing_from_the_field(
     arrive: Callable[..., Person], server: Server
 ) -> None:

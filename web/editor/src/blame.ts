@@ -14,7 +14,6 @@ import { t } from "./strings";
 const s = t.who;
 // What is still on its way to the server has no author there.
 const PATIENCE_MS = 8_000;
-const LOOK_MS = 100;
 const TRIES = 5;
 const EXCERPT = 280; // UTF-16 units that are shown in their inks
 const MARGIN = 8;
@@ -84,7 +83,7 @@ async function read(replica: Replica, from: number, to: number): Promise<{ text:
   doc.on("update", count);
   try {
     for (let tries = 1; ; tries++) {
-      await saved(replica);
+      if (!(await replica.saved(PATIENCE_MS))) throw new NotSaved();
       const before = edits;
       const [start, stop] = ends.map((end) => Y.createAbsolutePositionFromRelativePosition(end, doc)?.index ?? 0) as [number, number];
       const whole = text.toString();
@@ -100,16 +99,6 @@ async function read(replica: Replica, from: number, to: number): Promise<{ text:
     }
   } finally {
     doc.off("update", count);
-  }
-}
-
-async function saved(replica: Replica): Promise<void> {
-  const until = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const { status } = replica;
-    if (status.kind === "saved" || (status.kind === "reading" && status.edits === 0)) return;
-    if ((status.kind !== "saving" && status.kind !== "connecting") || Date.now() > until) throw new NotSaved();
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
 }
 

@@ -67,7 +67,9 @@ function row(one: Kept, reload: () => Promise<void>): HTMLElement {
   const drop = h("button", { class: "tool", "aria-label": t.device.remove(called(one)), title: t.device.removeShort }, icon(BIN));
   drop.addEventListener("click", () => void run());
   const run = async (): Promise<void> => {
-    if (one.unsent > 0 && !(await sure(t.device.warn(called(one), one.unsent)))) return;
+    // A tab may have left edits here since the list was made.
+    const { unsent } = (await kept()).find(({ name }) => name === one.name) ?? one;
+    if (unsent > 0 && !(await sure(t.device.warn(called(one), unsent)))) return;
     await remove(one.name);
     toast(t.device.removed(called(one)));
     await reload();

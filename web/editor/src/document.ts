@@ -107,17 +107,15 @@ function titleField(name: string, replica: Replica, heading: HTMLElement): HTMLE
     const wanted = field.value.trim();
     if (wanted === replica.title || field.readOnly) return;
     try {
-      let saved;
       try {
-        saved = await api.rename(name, wanted);
+        replica.learnOf(await api.rename(name, wanted));
       } catch (error) {
         if (!(error instanceof Refused && error.status === 404)) throw error;
-        saved = await api.create({ name, title: wanted });
+        await replica.make(wanted);
       }
-      replica.learnOf(saved);
       replica.awareness.setLocalStateField("titled", Date.now());
     } catch (error) {
-      field.value = replica.title;
+      if (document.activeElement !== field) field.value = replica.title;
       toast(error instanceof Refused ? t.failed(error.message) : t.unreachable);
     }
   };

@@ -56,8 +56,9 @@ export function list(): void {
     try {
       const answer = await api.list(query, further ? cursor : null, sort.value as Sort);
       if (mine !== asked) return; // a later question is under way
+      if (!further && writing()) return void (owed = true);
       cursor = answer.next;
-      const items = answer.documents.map((listed) => row(listed, reload));
+      const items = answer.documents.map((listed) => row(listed, reload, left));
       if (further) rows.append(...items);
       else rows.replaceChildren(...items);
       more.hidden = cursor === null;
@@ -77,14 +78,20 @@ export function list(): void {
       // Not in the first load: it brings Yjs along.
       const { rowsOf } = await import("./device");
       const kept = await rowsOf(query);
-      if (mine !== asked || kept.length === 0) return;
+      if (mine !== asked || kept.length === 0 || writing()) return;
       note.textContent = t.device.these;
       rows.replaceChildren(...kept);
       more.hidden = true;
     }
   }
 
+  // A title that is being written in the list stands; the list is asked for again when it is done with.
+  let owed = false;
+  const writing = (): boolean => rows.querySelector("form:not([data-sent])") !== null;
+  const left = (): void => void (owed && reload());
+
   function reload(): void {
+    owed = false;
     void load();
   }
 
@@ -141,7 +148,11 @@ export function list(): void {
     void files().then(({ importFiles }) => importFiles(dropped, reload));
   });
   // Back from a document, its row tells of what was done there.
-  addEventListener("pageshow", (event) => event.persisted && void load());
+  addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    create.disabled = false;
+    void load();
+  });
   addEventListener("online", reload);
   void load().then(remember);
 }
@@ -173,7 +184,7 @@ function excerpt({ text, marks }: NonNullable<Listed["snippet"]>): HTMLElement {
   return line;
 }
 
-function row(listed: Listed, reload: () => void): HTMLElement {
+function row(listed: Listed, reload: () => void, left: () => void): HTMLElement {
   const item = h("li", { class: "row" });
   const name = called(listed);
   const tool = (label: string, short: string, path: string): HTMLButtonElement =>
@@ -192,7 +203,7 @@ function row(listed: Listed, reload: () => void): HTMLElement {
       },
     );
   });
-  rename.addEventListener("click", () => edit(item, listed, reload));
+  rename.addEventListener("click", () => edit(item, listed, reload, left));
   remove.addEventListener("click", () => {
     remove.disabled = true;
     api.remove(listed.name).then(
@@ -222,16 +233,18 @@ function row(listed: Listed, reload: () => void): HTMLElement {
 }
 
 /** Turns a row into its own form: Enter keeps the new title, Escape or leaving it does not. */
-function edit(item: HTMLElement, listed: Listed, reload: () => void): void {
+function edit(item: HTMLElement, listed: Listed, reload: () => void, left: () => void): void {
   const kept = [...item.childNodes];
   const field = h("input", { "aria-label": t.newTitle, value: listed.title ?? "", placeholder: called(listed), maxlength: 200 });
   const leave = (): void => {
     if (!form.isConnected) return;
     item.replaceChildren(...kept);
     item.querySelector<HTMLElement>(".tools button")?.focus();
+    left();
   };
   const keep = (event: Event): void => {
     event.preventDefault();
+    form.dataset.sent = "";
     api.rename(listed.name, field.value.trim()).then(reload, (error: unknown) => (toast(why(error)), leave()));
   };
   const form = h("form", { onsubmit: keep }, field);

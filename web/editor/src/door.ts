@@ -14,6 +14,7 @@ export function signIn(): void {
   const other = h("div", { class: "other", hidden: true });
   const already = h("p", { class: "note", hidden: true });
   const fields = form([email, password], t.signIn, async () => {
+    await meet(); // whose answer would be about who we were
     await enter(await api.signIn(email.input.value.trim(), password.input.value), next);
   });
   const help = h("p", { class: "note" }, t.forgotten);

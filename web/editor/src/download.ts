@@ -10,6 +10,7 @@ const s = t.downloads;
 const FORMATS = ["docx", "pdf", "html", "markdown", "zip", "archive"] as const;
 type Format = (typeof FORMATS)[number];
 const PATIENCE_MS = 100_000;
+const SAVED_MS = 10_000;
 
 /** Shows what there is to choose, or hides it again. */
 export function toggle(replica: Replica, button: HTMLButtonElement): void {
@@ -42,6 +43,8 @@ async function save(replica: Replica, format: Format): Promise<void> {
   toast(s.making(s.formats[format]));
   const path = format === "archive" ? "export" : `download?format=${format}`;
   try {
+    // The server makes it of what it has.
+    const whole = await replica.saved(SAVED_MS);
     const answer = await fetch(`/api${at(replica.name)}/${path}`, { signal: AbortSignal.timeout(PATIENCE_MS), cache: "no-store" });
     if (!answer.ok) {
       const problem = (await answer.json().catch(() => ({}))) as { code?: string; detail?: string };
@@ -49,7 +52,7 @@ async function save(replica: Replica, format: Format): Promise<void> {
     }
     const file = await answer.blob();
     give(file, nameIn(answer.headers.get("content-disposition") ?? ""));
-    toast(s.made(s.formats[format]));
+    toast((whole ? s.made : s.madeWithout)(s.formats[format]));
   } catch (error) {
     const message = error instanceof Refused ? t.failed(error.message) : t.unreachable;
     toast(message);

@@ -144,7 +144,7 @@ export function editor(parent: HTMLElement, replica: Replica): Editor {
   // On paper it is there to be read, whatever it is on the screen.
   const print = (on: boolean): void => view.dispatch({ effects: viewing.reconfigure(shown(on ? "reading" : shownAs)) });
   matchMedia("print").addEventListener("change", ({ matches }) => print(matches));
-  // What the slash opens, what a paste needs: fetched when the page rests, before it is needed.
+  // What the slash opens, what a paste and a search need: fetched when the page rests, before it is needed.
   let offering = false;
   const bring = async (): Promise<typeof import("./slash")> => {
     const module = await import("./slash");
@@ -157,7 +157,8 @@ export function editor(parent: HTMLElement, replica: Replica): Editor {
     const { from, text } = doc.lineAt(main.head);
     if (/(?:^|\s)\/$/.test(text.slice(0, main.head - from))) void offer();
   };
-  setTimeout(() => void bring().catch(() => undefined), REST_MS); // tried again when asked for
+  // Tried again when asked for.
+  setTimeout(() => [bring, finding, () => import("./convert")].forEach((load) => void load().catch(() => undefined)), REST_MS);
   const offer = async (): Promise<void> => {
     try {
       (await bring()).offer(view);
@@ -165,9 +166,11 @@ export function editor(parent: HTMLElement, replica: Replica): Editor {
       toast(t.unreachable);
     }
   };
+  // Letters that are typed before it is open would be typed into the text.
+  const finding = () => import("./find");
   const find = async (): Promise<void> => {
     try {
-      const { open } = await import("./find");
+      const { open } = await finding();
       const row = document.querySelector(".tools") ?? parent;
       let place = row.querySelector<HTMLElement>(".find-place");
       if (!place) row.append((place = h("div", { class: "find-place" })));

@@ -253,14 +253,15 @@ class Panel implements Opened {
   }
 
   private async refresh(): Promise<void> {
+    this.refreshing = 0; // what comes while the answers are on their way is asked for again
     await Promise.all([this.versions.refresh(false), this.loadActivity()]);
-    this.refreshing = 0;
     if (this.gone || this.at === 0) return;
     this.version = this.versions.containing(this.at) ?? this.version;
     this.marks();
   }
 
   private choose(version: Version): void {
+    if (version.seq_to !== this.at) this.naming.replaceChildren(); // a name begun is that of another version
     [this.at, this.version] = [version.seq_to, version];
     this.putListAway();
     void this.draw();
@@ -502,10 +503,10 @@ class Panel implements Opened {
     const run = async (): Promise<void> => {
       go.disabled = true;
       try {
-        const { version, checkpoint } = await this.record.restore(seq, expected);
+        const { checkpoint, head } = await this.record.restore(seq, expected);
         dialog.close();
         this.close();
-        if (version) toast(t.restored(what), { label: t.undo, run: () => void this.takeBack(checkpoint.seq, version.seq_to) });
+        if (head > checkpoint.seq) toast(t.restored(what), { label: t.undo, run: () => void this.takeBack(checkpoint.seq, head) });
         else toast(t.restoreNothing);
       } catch (error) {
         if (error instanceof Refused && error.status === 412) await moved().catch(fail);

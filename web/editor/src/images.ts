@@ -6,7 +6,7 @@
 
 import { EditorSelection, Facet, Prec, StateEffect, StateField, type Extension } from "@codemirror/state";
 import { Decoration, EditorView, ViewPlugin, WidgetType, type DecorationSet } from "@codemirror/view";
-import { api, at, Refused } from "./api";
+import { at, Refused } from "./api";
 import { announce, h, toast } from "./element";
 import "./images.css";
 import type { Replica } from "./replica";
@@ -191,7 +191,7 @@ class Uploads {
       return await ask();
     } catch (error) {
       if (!(error instanceof Refused && error.code === "document-not-found" && this.replica.role === "owner")) throw error;
-      await api.create({ name: this.replica.name }); // nobody has made it yet
+      await this.replica.make(); // nobody has made it yet
       return ask();
     }
   }

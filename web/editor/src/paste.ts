@@ -4,15 +4,20 @@
  */
 
 import { syntaxTree } from "@codemirror/language";
-import { Annotation, type Extension } from "@codemirror/state";
+import type { Extension } from "@codemirror/state";
 import { EditorView } from "@codemirror/view";
+import { toast } from "./element";
+import { t } from "./strings";
 
 const ADDRESS = /^(?:https?:\/\/|mailto:)[^\s<>"]+$/i;
 // Markup that says something which plain text does not.
 const TELLING = /<(?:a\s[^>]*href|b|strong|i|em|del|s|strike|code|pre|h[1-6]|ul|ol|li|table|blockquote|hr|img)\b|mso-list|font-weight:\s*(?:bold|[6-9]00)|font-style:\s*italic|line-through/i;
 const LITERAL = /^(?:FencedCode|CodeBlock|InlineCode|InlineMath|MathBlock|URL|LinkReference|HTMLBlock)$/;
 
-const pasted = Annotation.define<true>();
+/** Where it goes: the caret may have moved on, and others write. */
+interface Place {
+  at: number;
+}
 
 function within(view: EditorView, names: RegExp): boolean {
   for (let node = syntaxTree(view.state).resolveInner(view.state.selection.main.from, -1); ; ) {
@@ -23,12 +28,16 @@ function within(view: EditorView, names: RegExp): boolean {
 }
 
 function put(view: EditorView, text: string): void {
-  view.dispatch(view.state.replaceSelection(text), { userEvent: "input.paste", scrollIntoView: true, annotations: pasted.of(true) });
+  view.dispatch(view.state.replaceSelection(text), { userEvent: "input.paste", scrollIntoView: true });
 }
 
 export function pasting(): Extension {
   let plainly = false;
-  return EditorView.domEventHandlers({
+  const places = new Set<Place>();
+  const follow = EditorView.updateListener.of(({ docChanged, changes }) => {
+    if (docChanged) for (const place of places) place.at = changes.mapPos(place.at, -1);
+  });
+  const handlers = EditorView.domEventHandlers({
     keydown(event) {
       // Browsers leave only plain text in such a paste, those that know the key.
       if (event.key.toLowerCase() === "v") plainly = event.shiftKey && (event.ctrlKey || event.metaKey);
@@ -56,11 +65,23 @@ export function pasting(): Extension {
       if (data.files.length > 0 && !/<(?:table|p|li|h[1-6])\b/i.test(html)) return false;
       const raw = data.getData("text/plain").replace(/\r\n?/g, "\n");
       event.preventDefault();
+      view.dispatch(view.state.replaceSelection(""), { userEvent: "input.paste" });
+      const place = { at: view.state.selection.main.head };
+      places.add(place);
+      const insert = (text: string): void => {
+        places.delete(place);
+        if (view.state.readOnly) return toast(t.readOnlyStatus);
+        const { main } = view.state.selection;
+        const here = main.empty && main.head === place.at;
+        const selection = here ? { selection: { anchor: place.at + text.length }, scrollIntoView: true } : {};
+        view.dispatch({ changes: { from: place.at, insert: text }, ...selection, userEvent: "input.paste" });
+      };
       import("./convert").then(
-        ({ markdownOf }) => put(view, markdownOf(html) || raw),
-        () => put(view, raw),
+        ({ markdownOf }) => insert(markdownOf(html) || raw),
+        () => insert(raw),
       );
       return true;
     },
   });
+  return [follow, handlers];
 }

@@ -73,9 +73,9 @@ export interface Activity {
 }
 
 export interface Restored {
-  /** Null: there was nothing to do. */
-  version: Version | null;
   checkpoint: { seq: number };
+  /** That of the checkpoint: there was nothing to do. */
+  head: number;
   stats: Stats;
 }
 

@@ -43,6 +43,7 @@ const LOOK_AGAIN_MS = 3_000;
 const LOCAL_PATIENCE_MS = 3_000;
 // A write to this device that takes longer than this is not "on its way" any more.
 const STORE_PATIENCE_MS = 2_000;
+const SAVED_MS = 100;
 
 export class Replica {
   readonly doc = new Y.Doc();
@@ -213,9 +214,27 @@ export class Replica {
     }
   }
 
-  /** Makes a document of what was only an address so far. */
-  async make(): Promise<void> {
-    this.learnOf(await api.create({ name: this.name, ...(this.title && { title: this.title }) }));
+  /** Makes a document of what was only an address so far, under `title`. */
+  async make(title = this.title): Promise<void> {
+    const { name } = this;
+    try {
+      this.learnOf(await api.create({ name, ...(title && { title }) }));
+    } catch (error) {
+      if (!(error instanceof Refused && error.code === "document-exists")) throw error;
+      // The first letters have made it in the meantime.
+      this.learnOf(await (title === this.title ? api.get(name) : api.rename(name, title)));
+    }
+  }
+
+  /** Whether all edits made here are on the server, within `ms`; not when the line is cut, or they are refused. */
+  async saved(ms: number): Promise<boolean> {
+    const until = Date.now() + ms;
+    for (;;) {
+      const { status } = this;
+      if (status.kind === "saved" || (status.kind === "reading" && status.edits === 0)) return true;
+      if ((status.kind !== "saving" && status.kind !== "connecting") || Date.now() > until) return false;
+      await new Promise((resolve) => setTimeout(resolve, SAVED_MS));
+    }
   }
 
   /** What the server said about the document just now. */

@@ -94,6 +94,7 @@ class People {
   /** What somebody without a name was added by. */
   private readonly emails = new Map<string, string>();
   private asking: string | null = null;
+  private turn: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly grants: Grants,
@@ -196,7 +197,7 @@ class People {
     choice.select.disabled = only;
     choice.select.addEventListener("change", () => {
       const wanted = choice.select.value as Role;
-      const set = (): Promise<void> => this.change(() => this.grants.set(person, wanted, member.history), s.added(name, s.roles[wanted]));
+      const set = (): Promise<void> => this.change(() => this.grants.set(person, wanted, this.now(member).history), s.added(name, s.roles[wanted]));
       if (mine && wanted !== "owner") this.ask(member, word, s.stepBack, set);
       else void set();
     });
@@ -228,7 +229,14 @@ class People {
     if (member.role === "owner") return h("span", {}); // who shares it sees all of it
     const usual = comesWithHistory(member.role);
     const box = h("input", { type: "checkbox", checked: member.history ?? usual, "aria-label": s.historyOf(name), "data-key": `history ${member.person}` });
-    box.addEventListener("change", () => void this.change(() => this.grants.set(member.person, member.role, box.checked === usual ? null : box.checked), ""));
+    box.addEventListener("change", () => {
+      const { checked } = box;
+      const set = (): Promise<void> => {
+        const { role } = this.now(member);
+        return this.grants.set(member.person, role, checked === comesWithHistory(role) ? null : checked);
+      };
+      void this.change(set, "");
+    });
     return h("label", { class: "only", title: s.historyOf(name) }, box, s.history);
   }
 
@@ -252,7 +260,17 @@ class People {
     this.asking = member.person;
   }
 
-  private async change(work: () => Promise<void>, said: string): Promise<void> {
+  /** As they are when it is their turn: a role and the history are told the server together. */
+  private now(member: Member): Member {
+    return this.members.find(({ person }) => person === member.person) ?? member;
+  }
+
+  /** One after another: the next one begins with what the server says after the one before. */
+  private change(work: () => Promise<void>, said: string): Promise<void> {
+    return (this.turn = this.turn.then(() => this.changeNow(work, said)));
+  }
+
+  private async changeNow(work: () => Promise<void>, said: string): Promise<void> {
     try {
       await work();
       if (this.asking !== null) {

@@ -563,6 +563,7 @@ export const t = {
     },
     making: (what: string) => `${what} is being made…`,
     made: (what: string) => `${what} is made.`,
+    madeWithout: (what: string) => `${what} is made, without your last edits: they have not reached the server.`,
   },
 
   badName: "This address does not name a document.",

@@ -43,7 +43,7 @@ export class Versions {
 
   /** Only those with a name, or all. */
   async only(named: boolean): Promise<void> {
-    await this.loading;
+    while (this.loading) await this.loading;
     this.named = named;
     [this.all, this.next] = [[], null];
     await this.load();
@@ -57,7 +57,7 @@ export class Versions {
 
   /** Asks again for all that is loaded, or only for the newest. */
   async refresh(all: boolean): Promise<void> {
-    await this.loading;
+    while (this.loading) await this.loading;
     this.loading = this.fetch(all || this.named ? "all" : "newest").finally(() => (this.loading = null));
     await this.loading;
   }
