@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -43,6 +45,15 @@ TEXT = """() => [...document.querySelectorAll('.cm-line')].map((line) => {
   for (const other of copy.querySelectorAll('.caret, .cm-placeholder')) other.remove();
   return copy.textContent;
 }).join('\\n')"""
+
+
+def stretched(milliseconds: int, times: int) -> str:
+    """A script by which the page waits ``times`` as long where it waits for so long: on a busy machine what
+    it would wait for takes longer, and is not what the test is about."""
+    return (
+        "(() => { const later = setTimeout; window.setTimeout = (work, after, ...more) => "
+        f"later(work, after === {milliseconds} ? {milliseconds * times} : after, ...more); }})();"
+    )
 
 
 class Person:
@@ -118,6 +129,13 @@ class Person:
         expect(chip).to_have_attribute("data-kind", kind)
         if words is not None:
             expect(chip).to_have_text(words)
+
+    def waits_for(self, condition: Callable[[], object]) -> None:
+        """Let the page go on until it is so."""
+        late = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < late, "it never was so"
+            self.page.wait_for_timeout(20)
 
     def unplug(self) -> None:
         """No network any more; every page of theirs has noticed."""

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from bystander import Bystander, content, metric, resident, words
 from pycrdt import Doc, Text
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 from websockets.exceptions import ConnectionClosed
 from yclient import Client, client
 
@@ -223,8 +223,9 @@ def test_a_hundred_stalled_readers_are_dropped_and_those_beside_them_read_on(
             stalled = await gathered(STALLED, lambda number: joined(server, "busy"))
             for peer in stalled:
                 await peer.send(STEP1)
-            await asyncio.sleep(1)
-            assert metric(server, "collab_sessions") == STALLED + 3
+            async with asyncio.timeout(PATIENCE):
+                while metric(server, "collab_sessions") < STALLED + 3:
+                    await asyncio.sleep(0.1)
             before = most = resident(server)
             for peer in stalled:
                 peer.transport.pause_reading()
@@ -329,7 +330,10 @@ def test_floods_of_control_frames_take_no_memory_whether_the_pongs_are_read_or_n
 
             floods = [asyncio.create_task(ping(peer)) for peer in readers + deaf]
             started = time.monotonic()
-            while time.monotonic() - started < 8:
+            # On a machine that has much to do it takes longer to be a flood.
+            while (past := time.monotonic() - started) < 8 or (
+                past < PATIENCE and not limited(server, "messages")
+            ):
                 most = max(most, resident(server))
                 await asyncio.sleep(0.1)
             for task in floods:

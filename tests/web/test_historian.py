@@ -38,9 +38,9 @@ def test_a_process_that_answers_one_after_the_other_is_not_stuck_however_many_wa
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(asked: Historian) -> None:
-        monkeypatch.setattr(historian, "STUCK", 4.0)
+        monkeypatch.setattr(historian, "STUCK", 10.0)
         first, *_, last = await asyncio.gather(
-            asked._turn(os.getpid), *(asked._turn(time.sleep, 0.5) for _ in range(12)), asked._turn(os.getpid)
+            asked._turn(os.getpid), *(asked._turn(time.sleep, 1.0) for _ in range(12)), asked._turn(os.getpid)
         )
         assert first == last, "it was ended meanwhile"
 

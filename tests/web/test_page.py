@@ -22,9 +22,12 @@ from pages import (
     set_role,
     share,
     shown,
+    stretched,
 )
-from playwright.sync_api import APIResponse, Browser, Locator, Route, expect
+from playwright.sync_api import APIResponse, Browser, Locator, Route, WebSocketRoute, expect
 from serverprocess import Server
+
+FIRST_ANSWER_MS = 2_500  # after which the page calls the server away
 
 
 def test_two_people_write_at_once_and_see_text_carets_and_names(
@@ -68,15 +71,15 @@ def test_people_see_each_other_again_at_once_when_the_server_comes_back(
     for person in (ada, grace):
         person.is_told("saved")
     # Presence renews every 15 s; nobody should have to wait for that.
-    expect(face(ada, "Grace")).to_be_visible(timeout=5_000)
-    expect(face(grace, "Ada")).to_be_visible(timeout=5_000)
+    expect(face(ada, "Grace")).to_be_visible(timeout=12_000)
+    expect(face(grace, "Ada")).to_be_visible(timeout=12_000)
     # One who was cut off alone sees those who stayed.
     ada.page.context.set_offline(True)
     expect(face(ada, "Grace")).to_have_count(0, timeout=15_000)
     ada.page.context.set_offline(False)
     ada.is_told("saved")
-    expect(face(ada, "Grace")).to_be_visible(timeout=5_000)
-    expect(face(grace, "Ada")).to_be_visible(timeout=5_000)
+    expect(face(ada, "Grace")).to_be_visible(timeout=12_000)
+    expect(face(grace, "Ada")).to_be_visible(timeout=12_000)
 
 
 def test_offline_edits_survive_a_reload_without_server_and_merge_once(
@@ -461,8 +464,7 @@ def test_a_title_that_the_first_letters_overtake_is_kept(
     with ada.page.expect_request(lambda request: request.method == "POST"):
         ada.page.get_by_label("Title").press("Enter")
     ada.page.keyboard.type("Leek")
-    while not (answer := ada.asks("/api/documents"))["documents"] or answer["documents"][0]["head"] < 4:
-        ada.page.wait_for_timeout(50)
+    ada.waits_for(lambda: [one["head"] for one in ada.asks("/api/documents")["documents"]] == [4])
     held[0].continue_()
     expect(ada.page).to_have_title("Soup · Collab")
     assert json.loads(call(server, "GET", at("overtaken")))["title"] == "Soup"
@@ -509,6 +511,7 @@ def test_who_is_made_a_reader_and_an_editor_again_goes_on_without_a_reload(
     arrive: Callable[..., Person], server: Server
 ) -> None:
     ada = arrive("Ada")
+    ada.context.add_init_script(stretched(FIRST_ANSWER_MS, 20))
     make(server, "turns")
     ada.page.goto(share(server, "turns", "viewer")["url"])
     ada.is_told("reading")
@@ -861,6 +864,52 @@ def test_the_log_has_a_guest_s_name_as_others_see_it(arrive: Callable[..., Perso
     assert author() == "Augusta"
 
 
+def test_the_log_has_a_guest_s_name_though_the_line_was_opened_before_the_server_knew_it(
+    arrive: Callable[..., Person], server: Server
+) -> None:
+    """The page does not wait for long, and by then the line is being opened."""
+    ada = arrive("Ada")
+    held: list[Callable[[], None]] = []
+    holding = True
+
+    def later(step: Callable[[], None]) -> None:
+        if holding:
+            held.append(step)
+        else:
+            step()
+
+    lines: list[WebSocketRoute] = []
+
+    def pass_on(page: WebSocketRoute) -> None:
+        line = page.connect_to_server()
+        lines.append(line)
+        line.on_message(lambda message: later(lambda: page.send(message)))
+
+    ada.page.route_web_socket("**/ws/**", pass_on)
+    introductions: list[Route] = []
+    ada.page.route("**/api/me", lambda route: _hold(route, introductions))
+    ada.open("unnamed")
+    ada.waits_for(lambda: held)
+    introductions[0].continue_()
+    ada.waits_for(lambda: len(lines) == 2)  # another is opened, on which it is known
+    holding = False
+    for step in held:
+        step()
+    ada.is_told("saved")
+    ada.write("x")
+    ada.is_told("saved")
+    (member,) = json.loads(call(server, "GET", f"{at('unnamed')}/members"))["members"]
+    assert (member["person"], member["name"]) == (ada.actor(), "Ada")
+
+
+def _hold(route: Route, held: list[Route]) -> None:
+    """Let questions pass, and hold what one tells of oneself."""
+    if route.request.method == "PATCH":
+        held.append(route)
+    else:
+        route.continue_()
+
+
 @CLOSED
 @pytest.mark.parametrize("answered", ["before", "after"])
 def test_a_name_typed_before_the_server_has_said_who_one_is_becomes_one_s_name(
@@ -874,8 +923,7 @@ def test_a_name_typed_before_the_server_has_said_who_one_is_becomes_one_s_name(
     ada.open("early")
     ada.page.get_by_role("button", name="You are Ada").click()
     ada.page.get_by_role("textbox", name="Your name").fill("Countess")
-    while not answers:
-        ada.page.wait_for_timeout(20)
+    ada.waits_for(lambda: answers)
     (question, answer) = answers[0]
     with ada.page.expect_response(lambda answer: answer.request.method == "PATCH"):
         if answered == "after":

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pages import Person, content
 from playwright.sync_api import Locator, expect
-from serverprocess import Server
+from serverprocess import PATIENCE, Server
 
 from collab.client.blocking import Client
 
-WAIT = 15  # seconds
+WAIT = PATIENCE
 
 
 def test_the_page_and_a_python_program_write_one_document_with_and_without_a_server(

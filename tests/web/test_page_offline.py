@@ -388,6 +388,7 @@ def test_a_tab_that_loads_while_another_types_takes_nothing_away(
         second = ada.new_page()
         second.goto(f"{server.url}/d/union", wait_until="commit")
         ada.write("first")
+        expect(second.locator(".cm-line").first).to_contain_text("0")
         second.locator(".cm-content[contenteditable=true]").focus()
         second.keyboard.press("Control+Home")
         second.keyboard.type("second")

@@ -11,9 +11,6 @@ from pages import Person, call, content, shown
 from playwright.sync_api import Locator, Route, expect
 from serverprocess import Server
 
-# A right that changes is felt within a tenth of a second where nothing else runs.
-FELT_MS = 5_000
-
 
 @pytest.fixture
 def server(
@@ -38,7 +35,7 @@ def add(dialog: Locator, who: str, role: str | None = None) -> None:
 
 
 def felt(person: Person, kind: str) -> None:
-    expect(person.page.locator(".status")).to_have_attribute("data-kind", kind, timeout=FELT_MS)
+    expect(person.page.locator(".status")).to_have_attribute("data-kind", kind)
 
 
 def test_who_is_let_in_reads_then_writes_then_is_shut_out_at_once_and_let_back_in(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from pages import Person, content
+from pages import Person, content, stretched
 from playwright.sync_api import Error, Locator, expect
 from serverprocess import Server
 
@@ -19,6 +19,9 @@ addEventListener('DOMContentLoaded', () => {
   }).observe(document, { subtree: true, childList: true, characterData: true });
 });
 """
+
+
+LEFT_MS = 5_000  # who is back within that has not left
 
 
 def faces(person: Person) -> Locator:
@@ -45,6 +48,7 @@ def to_the_top(person: Person) -> None:
 
 def test_one_goes_where_somebody_goes_until_one_moves_oneself(arrive: Callable[..., Person]) -> None:
     ada, grace = arrive("Ada"), arrive("Grace")
+    grace.context.add_init_script(stretched(2 * LEFT_MS, 2))
     ada.open("long")
     ada.page.locator(".cm-content[contenteditable=true]").focus()
     ada.page.keyboard.insert_text("".join(f"Paragraph {n}.\n\n" for n in range(120)))
@@ -92,7 +96,7 @@ def test_one_goes_where_somebody_goes_until_one_moves_oneself(arrive: Callable[.
     follow()
     ada.page.close()
     expect(banner).to_have_text("Waiting for AdaStop")
-    expect(banner).to_have_count(0, timeout=20_000)
+    expect(banner).to_have_count(0)
 
 
 def test_who_turns_away_is_shown_as_idle_and_as_here_again_when_back(arrive: Callable[..., Person]) -> None:
@@ -153,6 +157,7 @@ def test_comings_and_goings_are_said_once_and_not_for_a_short_cut(
 ) -> None:
     ada, grace = arrive("Ada"), arrive("Grace")
     ada.context.add_init_script(HEARD)
+    ada.context.add_init_script(stretched(LEFT_MS, 3))
     ada.open("said")
     ada.is_told("saved")
     grace.open("said")
@@ -168,7 +173,7 @@ def test_comings_and_goings_are_said_once_and_not_for_a_short_cut(
     server.start()
     ada.is_told("saved")
     expect(faces(ada)).to_have_count(1)
-    ada.page.wait_for_timeout(5_500)
+    ada.page.wait_for_timeout(3 * LEFT_MS + 500)
     grace.page.close()
     ada.page.wait_for_function("() => window.heard.includes('Grace left.')")
     heard = [said for said in ada.page.evaluate("window.heard") if "Grace" in said]
@@ -188,6 +193,8 @@ def test_two_tabs_of_one_person_write_undo_and_count_each_for_itself_and_togethe
     ada.sees("one ", second)
     ada.write("two ", second)
     ada.sees("one two ")
+    for page in (ada.page, second):
+        ada.is_told("saved", "Saved", page)
     server.stop()
     for page in (ada.page, second):
         ada.is_told("offline", page=page)

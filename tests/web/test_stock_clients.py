@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from replay import paper, typed
 from serverprocess import PATIENCE, Server
-from stockclients import GENERATIONS, UNICODE, Host, Peer, all_until, room_path
+from stockclients import GENERATIONS, SOONER, UNICODE, Host, Peer, all_until, room_path
 
 IDLE_SECONDS = 90
 
@@ -133,13 +133,13 @@ def test_all_generations_see_who_is_here_and_who_has_gone(
     guests = [Peer(other, g, server.ws_url, "d", name=f"guest {g}") for g in GENERATIONS]
     all_until(peers + guests, names=sorted(names + [f"guest {g}" for g in GENERATIONS]))
     other.kill()
-    for state in all_until(peers, 5, names=names):
+    for state in all_until(peers, SOONER, names=names):
         assert state["lost"] == 0
 
     peers[0].call("rename", None)
-    all_until(peers, 5, names=names[1:])
+    all_until(peers, SOONER, names=names[1:])
     peers[0].call("rename", "gen 1")
-    all_until(peers, 5, names=names)
+    all_until(peers, SOONER, names=names)
 
 
 def test_who_reconnects_is_visible_again_at_once(host: Host, server: Server) -> None:
@@ -150,9 +150,9 @@ def test_who_reconnects_is_visible_again_at_once(host: Host, server: Server) -> 
     all_until(others, names=names)
     for peer in peers:
         peer.call("disconnect")
-        all_until(others, 2, names=[name for name in names if name != f"gen {peer.generation}"])
+        all_until(others, SOONER, names=[name for name in names if name != f"gen {peer.generation}"])
         peer.call("connect")
-        all_until(others, 2, names=names)
+        all_until(others, SOONER, names=names)
 
 
 def test_everybody_is_visible_again_after_a_restart_of_the_server(host: Host, server: Server) -> None:
@@ -219,11 +219,11 @@ def test_a_deleted_document_stays_deleted_whoever_comes_back(host: Host, server:
     for peer in peers:
         peer.call("insert", 0, "again ")
     third = next(peer for peer in peers if peer.generation == "3")
-    third.until(5, stopped=True)
+    third.until(stopped=True)
     # The others do not know the code and come back; each time they hear the same.
     for peer in peers:
         if peer is not third:
-            closes = peer.until(10, connected=False)["closes"]
+            closes = peer.until(connected=False)["closes"]
             assert {code for code, _ in closes} == {4404}
     with pytest.raises(urllib.error.HTTPError, match="410"):
         content(server, "d")
@@ -241,7 +241,7 @@ def test_a_bad_name_is_refused_with_4400_and_a_reason(host: Host, server: Server
             assert time.monotonic() < deadline
         assert closes[0][0] == 4400
         assert "document name" in closes[0][1]
-    next(peer for peer in peers if peer.generation == "3").until(5, stopped=True)
+    next(peer for peer in peers if peer.generation == "3").until(stopped=True)
 
 
 def test_several_messages_in_a_frame_are_taken(host: Host, server: Server) -> None:

@@ -87,7 +87,7 @@ def test_what_takes_longer_than_it_may_is_ended_whether_or_not_anybody_waits_for
 
 
 def test_what_a_worker_is_at_does_not_keep_the_server_from_ending(tmp_path: Path) -> None:
-    run(
+    said = run(
         tmp_path,
         """
         workshop = Workshop()
@@ -95,8 +95,10 @@ def test_what_a_worker_is_at_does_not_keep_the_server_from_ending(tmp_path: Path
         await asyncio.sleep(0.5)
         work.cancel()
         workshop.close()
+        print("closed")
         """,
     )
+    assert said == "closed\n"
 
 
 def test_a_worker_does_not_outlive_a_server_that_was_killed(tmp_path: Path) -> None:

@@ -129,6 +129,11 @@ export class Connection {
     return this.open && this.answered && this.provider.synced;
   }
 
+  /** There is a line, or one is being opened: the server knows on it who we were when it was dialled. */
+  get dialled(): boolean {
+    return this.provider.wsconnected || this.provider.wsconnecting;
+  }
+
   /** Tells this line from those before and after it; null while none is up. */
   get line(): number | null {
     return this.live ? this.socket : null;

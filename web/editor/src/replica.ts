@@ -146,7 +146,7 @@ export class Replica {
     // Left for now, or for good: until here we have seen what others did.
     document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && this.live && this.remember());
     // The server writes into its log the name that it knew when the line was opened.
-    watchIntroduced(() => this.writable && this.live && this.connection.redial());
+    watchIntroduced(() => (this.role === null || mayWrite(this.role)) && this.connection.dialled && this.connection.redial());
   }
 
   get status(): Status {
@@ -195,9 +195,7 @@ export class Replica {
     try {
       const known = await api.get(this.name);
       if (mine !== this.looks) return;
-      // Of what we have a copy, that is what the line brought; before it is up, the answer is about something else.
-      if (line !== null && line === this.connection.line) this.isCopyOf(known.epoch);
-      this.learnOf(known);
+      this.learnOf(known, line);
     } catch (error) {
       if (mine !== this.looks) return;
       if (!(error instanceof Refused) || error.passing) {
@@ -217,12 +215,13 @@ export class Replica {
   /** Makes a document of what was only an address so far, under `title`. */
   async make(title = this.title): Promise<void> {
     const { name } = this;
+    const { line } = this.connection;
     try {
-      this.learnOf(await api.create({ name, ...(title && { title }) }));
+      this.learnOf(await api.create({ name, ...(title && { title }) }), line);
     } catch (error) {
       if (!(error instanceof Refused && error.code === "document-exists")) throw error;
       // The first letters have made it in the meantime.
-      this.learnOf(await (title === this.title ? api.get(name) : api.rename(name, title)));
+      this.learnOf(await (title === this.title ? api.get(name) : api.rename(name, title)), line);
     }
   }
 
@@ -237,8 +236,10 @@ export class Replica {
     }
   }
 
-  /** What the server said about the document just now. */
-  learnOf({ title, role, history }: Listed): void {
+  /** What the server said about the document just now; asked while `line` was up, if that is known. */
+  learnOf({ title, role, history, epoch }: Listed, line: number | null = null): void {
+    // Of what we have a copy, that is what the line brought; before it is up, the answer is about something else.
+    if (line !== null && line === this.connection.line) this.isCopyOf(epoch);
     this.told = true;
     this.unknown = false;
     [this.title, this.role, this.history] = [title, role, history];
