@@ -223,7 +223,9 @@ def test_restoring_beside_someone_who_writes_on_keeps_their_place_and_undo_keeps
     ada.page.locator(".toasts").get_by_role("button", name="Undo").click()
     expect(ada.page.get_by_text("as it was before you restored")).to_be_visible()
     # Grace's caret stood where the text had been; her words are kept, on one side of it or the other.
-    grace.page.wait_for_function("document.querySelector('.cm-content').textContent.includes('Ruined. ')")
+    grace.page.wait_for_function(
+        "() => document.querySelector('.cm-content').textContent.includes('Ruined. ')"
+    )
     text = content(server, "both")
     assert text.replace("Still here.", "") == "The plan. Ruined. Grace: hello"
     assert text.count("Still here.") == 1
@@ -332,7 +334,7 @@ def test_what_is_written_while_the_list_is_asked_for_again_comes_into_it_too(
     with ada.page.expect_request("**/versions?*"):
         grace.write(" Two.")
     grace.write(" Three.")
-    ada.page.wait_for_function("document.querySelector('.cm-content').textContent.includes('Three.')")
+    expect(ada.page.locator(".cm-content").first).to_contain_text("Three.")
     with ada.page.expect_request("**/versions?*"):
         held[0].continue_()
 

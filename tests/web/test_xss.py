@@ -213,7 +213,7 @@ def test_the_payloads_bite_where_nothing_is_done_against_them(browser: Browser) 
         page.evaluate("(srcdoc) => document.body.append(Object.assign(newFrame(), { srcdoc }))", room)
     assert len(PAYLOADS) >= 100
     # The others want to be clicked, or come through other holes.
-    page.wait_for_function("bitten.size >= 50")
+    page.wait_for_function("() => bitten.size >= 50")
     page.close()
 
 
@@ -284,12 +284,12 @@ def test_no_script_runs_from_a_text_that_holds_them_all(
         }""",
         text,
     )
-    ada.page.wait_for_function("document.querySelectorAll('.cm-line').length > 10")
+    ada.page.wait_for_function("() => document.querySelectorAll('.cm-line').length > 10")
     ada.is_told("saved")
     assert content(server, "all") == text
     for person, witness in zip((ada, grace), witnesses, strict=True):
         page = person.page
-        page.wait_for_function("document.querySelectorAll('.cm-line').length > 10")
+        page.wait_for_function("() => document.querySelectorAll('.cm-line').length > 10")
         for _ in range(20):
             page.mouse.wheel(0, 500)
             page.wait_for_timeout(30)
