@@ -878,11 +878,8 @@ def test_the_log_has_a_guest_s_name_though_the_line_was_opened_before_the_server
         else:
             step()
 
-    lines: list[WebSocketRoute] = []
-
     def pass_on(page: WebSocketRoute) -> None:
         line = page.connect_to_server()
-        lines.append(line)
         line.on_message(lambda message: later(lambda: page.send(message)))
 
     ada.page.route_web_socket("**/ws/**", pass_on)
@@ -890,8 +887,9 @@ def test_the_log_has_a_guest_s_name_though_the_line_was_opened_before_the_server
     ada.page.route("**/api/me", lambda route: _hold(route, introductions))
     ada.open("unnamed")
     ada.waits_for(lambda: held)
-    introductions[0].continue_()
-    ada.waits_for(lambda: len(lines) == 2)  # another is opened, on which it is known
+    with ada.page.expect_response(lambda answer: answer.request.method == "PATCH"):
+        introductions[0].continue_()
+    ada.page.wait_for_timeout(300)  # in which another is dialled, on which it is known
     holding = False
     for step in held:
         step()
