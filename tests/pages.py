@@ -166,6 +166,20 @@ class Person:
         )
 
 
+def ada_and_bob(
+    arrive: Callable[..., Person], server: Server, document: str, text: str = "Ours.", bob: str = "Bob Marsh"
+) -> tuple[Person, Person, str]:
+    """Two with accounts, Ada at a document of hers that says ``text``; and Bob's id. Their addresses are
+    ada-{document} and bob-{document}, at example.org."""
+    her, him = arrive("Ada"), arrive("Bob")
+    her.join(server, f"ada-{document}@example.org", "Ada")
+    id = him.join(server, f"bob-{document}@example.org", bob)
+    her.open(document)
+    her.write(text)
+    her.is_told("saved")
+    return her, him, id
+
+
 def call(server: Server, method: str, path: str, body: object = None) -> Any:
     """Ask the API, as an application that may do everything where guests may not."""
     headers = {"content-type": "application/json"}

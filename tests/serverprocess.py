@@ -102,6 +102,16 @@ class Server:
         found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True)
         return [int(line) for line in found.stdout.split()]
 
+    def freeze_children(self) -> None:
+        children = self.children()
+        assert children, "there is nobody beside it"
+        for child in children:
+            os.kill(child, signal.SIGSTOP)
+
+    def thaw_children(self) -> None:
+        for child in self.children():
+            os.kill(child, signal.SIGCONT)
+
     def freeze(self) -> None:
         self.signal(signal.SIGSTOP)
 

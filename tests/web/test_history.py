@@ -326,17 +326,14 @@ def test_who_loses_the_right_while_a_way_back_is_worked_out_changes_nothing(
     bob = Api(server, ada.path.rsplit("/", 1)[1], BOB)
     assert ada.client.put(f"{ada.path}/members/user:bob", json={"role": "editor"}).status_code == 204
     bob.get("/versions")  # the worker is there
-    workers = server.children()
     with ThreadPoolExecutor(1) as another:
         try:
-            for worker in workers:
-                os.kill(worker, signal.SIGSTOP)
+            server.freeze_children()
             answer = another.submit(bob.client.post, f"{bob.path}/{way}", json=body)
             time.sleep(0.5)  # it is let in, and waits
             assert ada.client.delete(f"{ada.path}/members/user:bob").status_code == 204
         finally:
-            for worker in workers:
-                os.kill(worker, signal.SIGCONT)
+            server.thaw_children()
         assert answer.result().status_code == 404
     assert ada.content() == "one two"
     assert ada.get("/versions")["head"] == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from pages import Person, call, content, invitation, make, set_role, share
+from pages import Person, ada_and_bob, call, content, invitation, make, set_role, share
 from playwright.sync_api import Locator, Page, expect
 from serverprocess import Server
 from stockclients import HERE, install
@@ -133,12 +133,7 @@ def test_lists_and_documents_are_open_to_everybody(
 def test_the_history_is_open_to_everybody(
     arrive: Callable[..., Person], server: Server, inspector: Inspector
 ) -> None:
-    ada, bob = arrive("Ada"), arrive("Bob")
-    ada.join(server, "ada-past@example.org", "Ada Lovelace")
-    him = bob.join(server, "bob-past@example.org", "Bob Marsh")
-    ada.open("past")
-    ada.write(TEXT)
-    ada.is_told("saved")
+    ada, bob, him = ada_and_bob(arrive, server, "past", TEXT)
     set_role(server, "past", him, "editor")
     bob.open("past")
     bob.write("\nHis.")
@@ -165,16 +160,11 @@ def test_the_history_is_open_to_everybody(
 def test_the_share_dialog_is_open_to_everybody(
     arrive: Callable[..., Person], server: Server, inspector: Inspector
 ) -> None:
-    ada, bob = arrive("Ada"), arrive("Bob")
-    ada.join(server, "ada-share@example.org", "Ada Lovelace")
-    bob.join(server, "bob-share@example.org", "Bob Marsh")
-    ada.open("shared")
-    ada.write("Ours.")
-    ada.is_told("saved")
+    ada, bob, _ = ada_and_bob(arrive, server, "shared")
     page = ada.page
     page.get_by_role("button", name="Share", exact=True).click()
     dialog = page.get_by_role("dialog")
-    for who, name in (("bob-share@example.org", "Bob Marsh"), ("user:grace", "grace")):
+    for who, name in (("bob-shared@example.org", "Bob Marsh"), ("user:grace", "grace")):
         dialog.get_by_label("E-mail address").fill(who)
         dialog.get_by_role("button", name="Add").click()
         expect(dialog.get_by_label(f"What {name} may do")).to_be_visible()
@@ -254,12 +244,7 @@ def test_what_helps_to_write_is_open_to_everybody(
 def test_what_tells_of_offline_work_is_open_to_everybody(
     arrive: Callable[..., Person], server: Server, inspector: Inspector
 ) -> None:
-    ada, bob = arrive("Ada"), arrive("Bob")
-    ada.join(server, "ada-away@example.org", "Ada Lovelace")
-    him = bob.join(server, "bob-away@example.org", "Bob Marsh")
-    ada.open("away")
-    ada.write("We meet on Monday in the small room.")
-    ada.is_told("saved")
+    ada, bob, him = ada_and_bob(arrive, server, "away", "We meet on Monday in the small room.")
     set_role(server, "away", him, "editor")
     bob.open("away")
     bob.is_told("saved")

@@ -31,6 +31,12 @@ def titles(page: Page) -> Locator:
     return page.locator(".rows .name")
 
 
+def ask_for(page: Page, kind: str) -> None:
+    """Choose what to download the document as."""
+    page.get_by_role("button", name="Download").press("Enter")
+    page.get_by_role("dialog", name="Download as").get_by_role("button", name=kind).press("Enter")
+
+
 def test_a_document_is_found_by_what_it_says_and_the_words_are_marked(
     arrive: Callable[..., Person], server: Server
 ) -> None:
@@ -142,9 +148,8 @@ def test_a_document_is_downloaded_with_its_images_and_as_text_without_a_server(
     ada.is_told("saved")
 
     def download(kind: str) -> tuple[str, bytes]:
-        ada.page.get_by_role("button", name="Download").press("Enter")
         with ada.page.expect_download() as waited:
-            ada.page.get_by_role("dialog", name="Download as").get_by_role("button", name=kind).press("Enter")
+            ask_for(ada.page, kind)
         return waited.value.suggested_filename, Path(waited.value.path()).read_bytes()
 
     name, word = download("Word")
@@ -157,8 +162,7 @@ def test_a_document_is_downloaded_with_its_images_and_as_text_without_a_server(
     server.stop()
     ada.is_told("offline")
     assert download("Markdown The text") == ("Our trip.md", f"# Away ![map]({posted['url']})".encode())
-    ada.page.get_by_role("button", name="Download").press("Enter")
-    ada.page.get_by_role("button", name="PDF").press("Enter")
+    ask_for(ada.page, "PDF")
     expect(ada.page.locator(".toast")).to_have_text("The server cannot be reached.")
 
 
@@ -220,9 +224,8 @@ def test_a_download_waits_for_what_is_on_its_way_or_says_that_it_lacks_it(
     holding = True
     ada.write(" two")
     ada.is_told("saving")
-    ada.page.get_by_role("button", name="Download").press("Enter")
     with ada.page.expect_download() as waited:
-        ada.page.get_by_role("dialog").get_by_role("button", name="Web page").press("Enter")
+        ask_for(ada.page, "Web page")
         ada.page.wait_for_timeout(500)
         holding = False
         for line, message in held:
@@ -230,8 +233,7 @@ def test_a_download_waits_for_what_is_on_its_way_or_says_that_it_lacks_it(
     assert "one two" in Path(waited.value.path()).read_text()
     holding = True
     ada.write(" three")
-    ada.page.get_by_role("button", name="Download").press("Enter")
     with ada.page.expect_download() as waited:
-        ada.page.get_by_role("dialog").get_by_role("button", name="Web page").press("Enter")
+        ask_for(ada.page, "Web page")
     assert "one two three" not in Path(waited.value.path()).read_text()
     expect(ada.page.locator(".toast")).to_contain_text("without your last edits")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -380,16 +378,12 @@ def test_a_history_that_takes_long_is_waited_for_while_the_server_is_there(
     panel = history(ada.page)
     ada.page.keyboard.press("Escape")
     expect(panel).to_have_count(0)
-    workers = server.children()
-    assert workers
-    for worker in workers:
-        os.kill(worker, signal.SIGSTOP)
+    server.freeze_children()
     ada.page.get_by_role("button", name="History", exact=True).click()
     expect(panel).to_be_visible()
     ada.page.wait_for_timeout(12_000)  # longer than other questions may take
     expect(panel.get_by_role("alert").filter(visible=True)).to_have_count(0)
-    for worker in workers:
-        os.kill(worker, signal.SIGCONT)
+    server.thaw_children()
     expect(panel.locator("ins")).to_have_text("Kept.")
 
 

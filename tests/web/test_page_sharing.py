@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from pages import Person, call, content, shown
+from pages import Person, ada_and_bob, call, content, shown
 from playwright.sync_api import Locator, Route, expect
 from serverprocess import Server
 
@@ -41,12 +41,7 @@ def felt(person: Person, kind: str) -> None:
 def test_who_is_let_in_reads_then_writes_then_is_shut_out_at_once_and_let_back_in(
     arrive: Callable[..., Person], server: Server
 ) -> None:
-    ada, bob = arrive("Ada"), arrive("Bob")
-    ada.join(server, "ada-plan@example.org", "Ada")
-    bob.join(server, "bob-plan@example.org", "Bob Marsh")
-    ada.open("plan")
-    ada.write("Ours.")
-    ada.is_told("saved")
+    ada, bob, _ = ada_and_bob(arrive, server, "plan")
     dialog = sharing(ada)
     add(dialog, "bob-plan@example.org", "may read")
     expect(dialog.get_by_text("Bob Marsh: may read.")).to_be_visible()
@@ -96,12 +91,7 @@ def test_who_is_let_in_reads_then_writes_then_is_shut_out_at_once_and_let_back_i
 def test_two_changes_of_one_person_s_rights_do_not_undo_each_other(
     arrive: Callable[..., Person], server: Server
 ) -> None:
-    ada, bob = arrive("Ada"), arrive("Bob")
-    ada.join(server, "ada-both@example.org", "Ada")
-    id = bob.join(server, "bob-both@example.org", "Bob Marsh")
-    ada.open("both")
-    ada.write("Ours.")
-    ada.is_told("saved")
+    ada, _, id = ada_and_bob(arrive, server, "both")
     dialog = sharing(ada)
     add(dialog, "bob-both@example.org", "may write")
     expect(dialog.get_by_text("Bob Marsh: may write.")).to_be_visible()
@@ -169,12 +159,7 @@ def test_a_link_is_copied_once_lets_in_with_its_password_and_is_revoked_for_all(
 
 
 def test_nobody_is_locked_out_by_accident(arrive: Callable[..., Person], server: Server) -> None:
-    ada, bob = arrive("Ada"), arrive("Bob")
-    ada.join(server, "ada-owners@example.org", "Ada")
-    bob.join(server, "bob-owners@example.org", "Bob")
-    ada.open("owners")
-    ada.write("Ours.")
-    ada.is_told("saved")
+    ada, _, _ = ada_and_bob(arrive, server, "owners", bob="Bob")
     dialog = sharing(ada)
     mine = dialog.get_by_label("What Ada may do")
     expect(mine).to_be_disabled()

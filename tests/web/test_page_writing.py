@@ -53,6 +53,14 @@ def paste(page: Page, **data: str) -> None:
     )
 
 
+def held_back(page: Page, part: str) -> list[Route]:
+    """A part of the page that is fetched when it is wanted does not come before a test lets it."""
+    page.add_init_script("delete Navigator.prototype.serviceWorker")  # it would fetch it unseen
+    held: list[Route] = []
+    page.route(f"**/assets/{part}-*.js", lambda route: held.append(route))
+    return held
+
+
 def test_marks_hide_away_from_the_caret_and_show_where_one_edits(
     arrive: Callable[..., Person], server: Server
 ) -> None:
@@ -392,9 +400,7 @@ def test_a_paste_stands_where_it_was_made_whatever_is_typed_until_it_is_ready(
 ) -> None:
     ada = arrive("Ada")
     page = ada.page
-    page.add_init_script("delete Navigator.prototype.serviceWorker")  # it would fetch it unseen
-    held: list[Route] = []
-    page.route("**/assets/convert-*.js", lambda route: held.append(route))
+    held = held_back(page, "convert")
     with page.expect_request("**/assets/convert-*.js"):  # before anybody pastes
         begin(ada, "paste-early", "Old and new. ")
     select(page, 4, 3)
@@ -415,9 +421,7 @@ def test_what_is_loaded_while_one_searches_takes_nothing_from_the_field(
 ) -> None:
     ada = arrive("Ada")
     page = ada.page
-    page.add_init_script("delete Navigator.prototype.serviceWorker")  # it would fetch it unseen
-    held: list[Route] = []
-    page.route("**/assets/slash-*.js", lambda route: held.append(route))
+    held = held_back(page, "slash")
     with page.expect_request("**/assets/slash-*.js"):
         begin(ada, "find-early", "One card.")
     page.keyboard.press("Control+f")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sqlite3
 import subprocess
@@ -184,9 +183,7 @@ def test_a_server_whose_storage_has_failed_ends_though_a_worker_of_its_hangs(
             await ada.insert(0, "a")
             await ada.saved()
             await asyncio.to_thread(httpx.get, f"{server.url}/api/documents/d/versions")
-            assert server.children()
-            for worker in server.children():
-                os.kill(worker, signal.SIGSTOP)
+            server.freeze_children()
             with ThreadPoolExecutor(1) as another:
                 asked = another.submit(httpx.get, f"{server.url}/api/documents/d/versions?gap=1")
                 await asyncio.sleep(0.5)

@@ -4,11 +4,12 @@
  * address is what is in it; the file waits on this device, where the page's service worker shows it.
  */
 
-import { EditorSelection, Facet, Prec, StateEffect, StateField, type Extension } from "@codemirror/state";
+import { Facet, Prec, StateEffect, StateField, type Extension } from "@codemirror/state";
 import { Decoration, EditorView, ViewPlugin, WidgetType, type DecorationSet } from "@codemirror/view";
 import { at, Refused } from "./api";
 import { announce, h, toast } from "./element";
 import "./images.css";
+import { putAt } from "./paste";
 import type { Replica } from "./replica";
 import { t } from "./strings";
 import { pathOf, stopWaiting, wait, waiting, waitingFile } from "./waiting";
@@ -155,21 +156,11 @@ class Uploads {
     view.state.field(marks).between(0, view.state.doc.length, (from, _to, decoration) => {
       if (isOf(decoration, mark.id)) place = from;
     });
-    const { state } = view;
-    if (state.readOnly || place < 0) {
+    if (view.state.readOnly || place < 0) {
       view.dispatch({ effects: ended.of(mark.id) });
       return toast(s.refused(mark.name, t.readOnlyStatus));
     }
-    const insert = `![${altOf(mark.name)}](${url})`;
-    const { main } = state.selection;
-    // Whoever has not moved since goes on behind it.
-    const selection = main.empty && main.head === place ? EditorSelection.cursor(place + insert.length) : undefined;
-    view.dispatch({
-      changes: { from: place, insert },
-      effects: ended.of(mark.id),
-      userEvent: "input.paste",
-      ...(selection && { selection, scrollIntoView: true }),
-    });
+    putAt(view, place, `![${altOf(mark.name)}](${url})`, [ended.of(mark.id)]);
     announce(s.uploaded(mark.name));
   }
 

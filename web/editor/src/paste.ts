@@ -4,7 +4,7 @@
  */
 
 import { syntaxTree } from "@codemirror/language";
-import type { Extension } from "@codemirror/state";
+import { EditorSelection, type Extension, type StateEffect } from "@codemirror/state";
 import { EditorView } from "@codemirror/view";
 import { toast } from "./element";
 import { t } from "./strings";
@@ -29,6 +29,18 @@ function within(view: EditorView, names: RegExp): boolean {
 
 function put(view: EditorView, text: string): void {
   view.dispatch(view.state.replaceSelection(text), { userEvent: "input.paste", scrollIntoView: true });
+}
+
+/** Puts what was pasted where that was; whoever has not moved since goes on behind it. */
+export function putAt(view: EditorView, at: number, insert: string, effects: StateEffect<unknown>[] = []): void {
+  const { main } = view.state.selection;
+  const selection = main.empty && main.head === at ? EditorSelection.cursor(at + insert.length) : undefined;
+  view.dispatch({
+    changes: { from: at, insert },
+    effects,
+    userEvent: "input.paste",
+    ...(selection && { selection, scrollIntoView: true }),
+  });
 }
 
 export function pasting(): Extension {
@@ -71,10 +83,7 @@ export function pasting(): Extension {
       const insert = (text: string): void => {
         places.delete(place);
         if (view.state.readOnly) return toast(t.readOnlyStatus);
-        const { main } = view.state.selection;
-        const here = main.empty && main.head === place.at;
-        const selection = here ? { selection: { anchor: place.at + text.length }, scrollIntoView: true } : {};
-        view.dispatch({ changes: { from: place.at, insert: text }, ...selection, userEvent: "input.paste" });
+        putAt(view, place.at, text);
       };
       import("./convert").then(
         ({ markdownOf }) => insert(markdownOf(html) || raw),
